@@ -1,0 +1,6 @@
+//! skeleton
+pub mod certificates;
+pub mod config;
+pub mod generation;
+pub mod pool;
+pub mod request_id;
