@@ -2,5 +2,6 @@
 pub mod certificates;
 pub mod config;
 pub mod generation;
+pub mod guest;
 pub mod pool;
 pub mod request_id;

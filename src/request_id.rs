@@ -1,14 +1,19 @@
 //! The id that one request carries through log lines, error pages and guest output.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Unique within a process and unlikely to repeat across restarts. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(u64);
 
 impl RequestId {
+    /// The id as a number, never zero in practice.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
     /// The next id: a counter, mixed with a seed drawn at start so that ids do not tell the request count.
     pub fn next() -> Self {
         static SEED: OnceLock<u64> = OnceLock::new();

@@ -3,15 +3,39 @@
 //! The TOML shape and its errors stay inside this module; what the files it
 //! names contain is for `guest` and `server` to judge.
 
+mod app;
+mod folder;
 mod host;
+mod hosts;
+mod manifest;
+mod paths;
+mod pattern;
+mod problem;
+mod process;
+#[cfg(test)]
+mod properties;
+mod read;
+mod settings;
+mod suggest;
+mod syntax;
+mod units;
+mod values;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use host::{Host, HostPattern};
+pub use app::{App, AppName, Limits, Profile};
+pub use host::Host;
+pub use paths::Paths;
+pub use pattern::{HostPattern, InvalidHost};
+pub use problem::{Located, Place, Problem, Problems};
+
+/// Where the manifest is looked for when the command line names none, in this order.
+pub const SEARCHED: [&str; 2] = ["config.toml", "/etc/tidegate/config.toml"];
 
 /// Everything one manifest says, with folders expanded into the apps they hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,19 +46,27 @@ pub struct Config {
     pub log: Log,
     /// By name. A component found in a folder is an app named after its host.
     pub apps: BTreeMap<AppName, App>,
-    /// Which app answers where.
+    /// Which app answers where. A folder's wildcard is here with no paths, the
+    /// hosts of its components as exact ones.
     pub hosts: BTreeMap<HostPattern, Paths>,
-    /// Folders whose `.wasm` files are served as hosts, for the watch.
+    /// Folders whose `.wasm` files are served as hosts, for the watch; absolute.
     pub folders: Vec<PathBuf>,
     /// Certificates given by the operator.
     pub certificates: BTreeMap<HostPattern, CertificateFiles>,
+    /// What is likely not meant, in words: files in folders that are not
+    /// served, and apps without a host. Compared as well, so that a file
+    /// dropped under an impossible name is answered with a log line.
+    pub warnings: Vec<String>,
 }
 
 /// Listeners and what the whole process shares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
+    /// For plain HTTP; empty where only `https` is given.
     pub http: Vec<SocketAddr>,
+    /// For HTTPS; empty where only `http` is given.
     pub https: Vec<SocketAddr>,
+    /// Absolute.
     pub state_dir: PathBuf,
     pub drain_timeout: Duration,
 }
@@ -42,7 +74,7 @@ pub struct Server {
 /// Where and how the log is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// Absent: standard error only.
+    /// Absolute. Absent: standard error only.
     pub dir: Option<PathBuf>,
     pub format: LogFormat,
     pub level: LogLevel,
@@ -53,12 +85,16 @@ pub struct Log {
     pub max_total_size: u64,
 }
 
+/// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// An object a line.
     Json,
 }
 
+/// What is logged: this and everything graver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     Error,
@@ -68,6 +104,7 @@ pub enum LogLevel {
     Trace,
 }
 
+/// When a new log file is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
     Minutely,
@@ -76,89 +113,107 @@ pub enum Rotation {
     Never,
 }
 
-/// An app's name: letters, digits, `-`, `_` and `.`, so that it can be part of a file name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppName(String);
-
-/// One configured app: a component and the limits it runs under.
-#[derive(Clone, Debug, PartialEq)]
-pub struct App {
-    /// Absolute path of the component.
-    pub component: Located<PathBuf>,
-    pub env: BTreeMap<String, String>,
-    pub args: Vec<String>,
-    pub limits: Limits,
-    pub profile: Option<Profile>,
-}
-
-/// What an app may use, and for how long.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// To the response head.
-    pub request_timeout: Duration,
-    /// Between body chunks, either way.
-    pub stream_idle_timeout: Duration,
-    /// For work after the response is complete.
-    pub post_return_timeout: Duration,
-    /// An idle instance is dropped after this.
-    pub idle_timeout: Duration,
-    pub max_requests_per_instance: NonZeroUsize,
-    pub max_concurrent_per_instance: NonZeroUsize,
-    pub max_instances: NonZeroUsize,
-    /// Bytes of all linear memories of an instance together.
-    pub memory: u64,
-}
-
-/// Sampling of guest code, per store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
-    pub interval: Duration,
-    /// One store in this many is sampled.
-    pub sample: NonZeroUsize,
-    pub dir: PathBuf,
-    pub max_files: NonZeroUsize,
-    pub max_total_size: u64,
-}
-
-/// Path prefixes of one host, longest first; `/` is one of them or nothing else matches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Paths(Vec<(String, AppName)>);
-
 /// A certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
+    /// Absolute; the chain, the host's own certificate first.
     pub cert: Located<PathBuf>,
+    /// Absolute.
     pub key: Located<PathBuf>,
 }
 
-/// A value and where the manifest gives it. Two are equal when their values are.
-#[derive(Clone, Debug)]
-pub struct Located<T> {
-    pub value: T,
-    pub place: Place,
-}
+/// There is no manifest at any of the places where one is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no manifest: neither ./{} nor {} exists\n  help: copy config.example.toml to config.toml, or name one with --config PATH",
+    SEARCHED[0],
+    SEARCHED[1]
+)]
+pub struct NoManifest;
 
-/// A place in the manifest.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The manifest, as the user named it.
-    pub file: PathBuf,
-    /// From 1.
-    pub line: usize,
-    /// Dotted, such as `apps.hello.component`.
-    pub key: String,
-}
+impl Config {
+    /// The manifest to load: the one the command line names, or the first of [`SEARCHED`] that is there.
+    pub fn find(named: Option<&Path>) -> Result<PathBuf, NoManifest> {
+        match named {
+            // Whether it is there is for `load` to say, which names it.
+            Some(path) => Ok(path.to_owned()),
+            None => first_there(&SEARCHED.map(Path::new)).ok_or(NoManifest),
+        }
+    }
 
-impl<T: PartialEq> PartialEq for Located<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
+    /// The keys in which `new` differs and that are read at the start only.
+    pub fn changes_needing_restart(&self, new: &Config) -> Vec<String> {
+        let (server, log) = (&self.server, &self.log);
+        let changes = [
+            ("server.http", server.http != new.server.http),
+            ("server.https", server.https != new.server.https),
+            ("server.state_dir", server.state_dir != new.server.state_dir),
+            ("log.dir", log.dir != new.log.dir),
+            ("log.format", log.format != new.log.format),
+            ("log.level", log.level != new.log.level),
+            ("log.rotation", log.rotation != new.log.rotation),
+            ("log.keep", log.keep != new.log.keep),
+            (
+                "log.max_total_size",
+                log.max_total_size != new.log.max_total_size,
+            ),
+        ];
+        changes
+            .into_iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| key.to_owned())
+            .collect()
     }
 }
 
-impl Paths {
-    /// The app whose prefix is the longest that matches `path` on segment boundaries.
-    pub fn find(&self, path: &str) -> Option<&AppName> {
-        let _ = path;
-        todo!("config")
+fn first_there(candidates: &[&Path]) -> Option<PathBuf> {
+    // Anything but a clear "not there" is a manifest that `load` will explain.
+    let absent = |path: &Path| {
+        path.symlink_metadata().is_err_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            )
+        })
+    };
+    candidates
+        .iter()
+        .find(|path| !absent(path))
+        .map(|path| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_manifest_that_is_there_is_found() {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let [first, second] = ["a.toml", "b.toml"].map(|name| folder.path().join(name));
+        let search = || first_there(&[&first, &second]);
+
+        assert_eq!(search(), None);
+        std::fs::write(&second, "").expect("write the second");
+        assert_eq!(search().as_ref(), Some(&second));
+        std::fs::write(&first, "").expect("write the first");
+        assert_eq!(search().as_ref(), Some(&first));
+    }
+
+    #[test]
+    fn a_manifest_that_is_named_is_the_one() {
+        let named = Path::new("no/such.toml");
+        assert_eq!(Config::find(Some(named)), Ok(named.to_owned()));
+    }
+
+    #[test]
+    fn without_a_manifest_both_places_and_the_example_are_named() {
+        let message = NoManifest.to_string();
+        for name in [
+            "./config.toml",
+            "/etc/tidegate/config.toml",
+            "config.example.toml",
+        ] {
+            assert!(message.contains(name), "{message}");
+        }
     }
 }

@@ -1,10 +1,45 @@
-//! skeleton, being written by the pool's author
+//! The handler pool: which instance takes which request, for how long, and what becomes of it.
+//!
+//! Knows no hosts, TLS or files. Each request runs on an instance for at least
+//! its timeout and never more than twice it; none is orphaned; work after the
+//! response is finished under a timeout of its own; idle instances leave.
+
+mod body;
+mod call;
+mod exchange;
+mod exclusive;
+mod instance;
+mod ledger;
+mod shared;
+mod slots;
+mod worker;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmtime_wasi_http::WasiBody;
 
+pub use body::Body;
+pub use exchange::Cut as BodyError;
+pub use instance::Blueprint;
+
 use crate::request_id::RequestId;
+use exclusive::Exclusive;
+use shared::Shared;
+
+/// Requests that wait for an instance of one app; one more is refused at once.
+const MAX_WAITING: usize = 1024;
+
+/// How often a response is looked at for more frames before its head is sent.
+const GATHER_TURNS: usize = 4;
+
+/// How much of a response is gathered before its head is sent.
+const GATHER_MAX: usize = 64 << 10;
+
+/// After this a client that was refused may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const NO_RESPONSE: &str = "the guest returned without a response";
 
 /// One request for a guest.
 pub struct Request {
@@ -20,26 +55,8 @@ pub struct Answer {
     pub instance: u64,
 }
 
-/// A response body. It fails, instead of ending, when the guest did not finish it.
-pub struct Body(());
-
-#[derive(Debug, thiserror::Error)]
-#[error("cut")]
-pub struct BodyError;
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
-        todo!("pool")
-    }
-}
-
 /// Why there is no response.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Every instance is taken and the queue is full, or its wait was too long.
     #[error("busy")]
@@ -55,13 +72,84 @@ pub enum Failure {
     TooLarge,
 }
 
+impl Failure {
+    fn busy() -> Self {
+        Self::Busy {
+            retry_after: RETRY_AFTER,
+        }
+    }
+}
+
 /// One app's instances. Clones share them.
 #[derive(Clone)]
-pub struct Pool(());
+pub struct Pool(Arc<Kind>);
+
+enum Kind {
+    Exclusive(Exclusive),
+    Shared(Arc<Shared>),
+}
 
 impl Pool {
+    /// An empty pool; instances are made as requests need them.
+    pub fn new(blueprint: Blueprint) -> Self {
+        let blueprint = Arc::new(blueprint);
+        Self(Arc::new(match blueprint.component.is_exclusive() {
+            true => Kind::Exclusive(Exclusive::new(blueprint)),
+            false => Kind::Shared(Shared::new(blueprint)),
+        }))
+    }
+
+    /// Makes one instance and drops it, as proof that the component starts.
+    ///
+    /// # Errors
+    /// The reason that it does not, in words.
+    pub async fn prove(blueprint: Blueprint) -> Result<Blueprint, Failure> {
+        let blueprint = Arc::new(blueprint);
+        let timeout = blueprint.limits.request_timeout;
+        let instance = tokio::time::timeout(timeout, instance::Instance::new(&blueprint))
+            .await
+            .unwrap_or(Err(Failure::TimedOut))?;
+        drop(instance);
+        Arc::try_unwrap(blueprint).map_err(|_| Failure::busy())
+    }
+
+    /// Serves one request.
+    ///
+    /// Dropping the future is the client leaving: a request that waits leaves
+    /// the queue, one that runs sees its streams closed and ends, or is ended,
+    /// under its timeouts.
+    ///
+    /// # Errors
+    /// Why there is no response; the reason is in the log once.
     pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        let _ = request;
-        todo!("pool")
+        match &*self.0 {
+            Kind::Exclusive(pool) => pool.handle(request).await,
+            Kind::Shared(pool) => pool.handle(request).await,
+        }
+    }
+
+    /// Instances alive, idle ones included.
+    pub fn live(&self) -> usize {
+        match &*self.0 {
+            Kind::Exclusive(pool) => pool.slots.live(),
+            Kind::Shared(pool) => pool.live(),
+        }
+    }
+
+    /// Idle instances leave: those there are at once, those to come as soon as they are idle.
+    /// `false` takes that back.
+    pub fn evict(&self, evicting: bool) {
+        match &*self.0 {
+            Kind::Exclusive(pool) => pool.slots.evict(evicting),
+            Kind::Shared(pool) => pool.evict(evicting),
+        }
+    }
+
+    /// Resolves when no instance is left.
+    pub async fn emptied(&self) {
+        match &*self.0 {
+            Kind::Exclusive(pool) => pool.slots.emptied().await,
+            Kind::Shared(pool) => pool.emptied().await,
+        }
     }
 }

@@ -1,23 +1,27 @@
 #!/bin/sh
-# Builds the sample apps and the test guests and puts each `.wasm` where it is
-# committed. With --check it puts them in a temporary directory instead, compares
-# them with the committed ones, and fails on any difference.
+# Builds the sample apps and the test guests, and puts each `.wasm` where it is
+# committed. With --check it builds everything afresh in a temporary directory,
+# compares that with what is committed, and fails on any difference.
 #
-# Two ways to a wasm32-wasip2 standard library: rustup's own
-# (rustup target add wasm32-wasip2), else Debian's toolchain, which builds one:
+# Two ways to a standard library for wasm32-wasip2: rustup's
+#   rustup target add wasm32-wasip2
+# or, where that is not to be had, Debian's toolchain, which builds one:
 #   apt-get install rustc-web cargo-web rust-web-src rust-web-llvm lld-22 wasi-libc
-# The committed files come from the toolchain named in toolchain.txt. Another
-# one makes other bytes from the same source.
+# rustup's is taken if both are there, unless GUESTS_ROUTE=debian.
+#
+# Another toolchain makes other bytes of the same source, so toolchain.txt says
+# which one made the committed files.
 set -eu
 
 guests=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$guests/../.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target/guests}
-out=$root
 
-check=
 case ${1:-} in
-    '') ;;
+    '')
+        check=
+        out=$root
+        target=${CARGO_TARGET_DIR:-$root/target/guests}
+        ;;
     --check)
         check=1
         out=$(mktemp -d)
@@ -29,29 +33,61 @@ case ${1:-} in
         exit 2
         ;;
 esac
+export CARGO_TARGET_DIR="$target"
 
-# Paths that would otherwise end in panic messages.
-registry=${CARGO_HOME:-$HOME/.cargo}
-flags="--remap-path-prefix=$root=/tidegate --remap-path-prefix=$registry=/cargo"
+# Panic messages name source files; these keep this machine's paths out of them.
+remap="--remap-path-prefix=$root=/tidegate --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 
 if [ "${GUESTS_ROUTE:-}" != debian ] && rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2; then
-    route=rustup
-    rustc=rustc
-    build() { RUSTFLAGS="$flags" cargo build "$@"; }
+    toolchain="rustup $(rustc --version)"
+    native() { cargo "$@"; }
+    component() {
+        RUSTFLAGS="$remap --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc" \
+            cargo build --release --locked --target wasm32-wasip2
+    }
 elif [ -x /usr/lib/llvm-22/bin/wasm-ld ] && [ -e /usr/lib/wasm32-wasi/libc.a ] && [ -e /usr/lib/rustlib/src/rust ]; then
-    route=debian
-    rustc=/usr/bin/rustc
-    sources=$(cd /usr/lib/rustlib/src/rust && pwd -P)
-    flags="$flags --remap-path-prefix=$sources=/rustc -Lnative=/usr/lib/wasm32-wasi"
-    build() {
-        RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" \
-            PATH="/usr/lib/llvm-22/bin:/usr/bin:$PATH" \
-            /usr/bin/cargo build -Zbuild-std=std,panic_abort "$@"
+    toolchain="debian $(/usr/bin/rustc --version), $(/usr/lib/llvm-22/bin/wasm-ld --version)"
+    native() { RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc /usr/bin/cargo "$@"; }
+    component() {
+        RUSTFLAGS="$remap --remap-path-prefix=/usr/lib/rustlib/src/rust=/rustc -Lnative=/usr/lib/wasm32-wasi" \
+            RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1 PATH="/usr/lib/llvm-22/bin:/usr/bin:$PATH" \
+            /usr/bin/cargo build --release --locked --target wasm32-wasip2 -Zbuild-std=std,panic_abort
     }
 else
-    echo "no wasm32-wasip2 toolchain: rustup target add wasm32-wasip2, or the Debian packages named in $0" >&2
+    echo "$0: no toolchain for wasm32-wasip2 (its first lines say where to get one)" >&2
     exit 3
 fi
-toolchain="$route $($rustc --version)"
 
 echo "building with $toolchain"
+mkdir -p "$out/apps" "$out/tests/guests"
+(cd "$root/apps" && component)
+(cd "$guests" && component)
+(cd "$guests" && native run --quiet --release --locked -p wat-to-wasm -- "$guests" "$out/tests/guests")
+
+built=$target/wasm32-wasip2/release
+for app in hello api; do
+    cp "$built/$app.wasm" "$out/apps/$app.wasm"
+done
+for guest in hello_p3 kit_p2 kit_p3 mixed_p2 command; do
+    cp "$built/$guest.wasm" "$out/tests/guests/$(echo "$guest" | tr _ -).wasm"
+done
+echo "$toolchain" >"$out/tests/guests/toolchain.txt"
+
+if [ -n "$check" ]; then
+    if ! cmp -s "$out/tests/guests/toolchain.txt" "$guests/toolchain.txt"; then
+        echo "CANNOT COMPARE: the committed files were made by another toolchain" >&2
+        echo "  theirs: $(cat "$guests/toolchain.txt")" >&2
+        echo "  this:   $toolchain" >&2
+        exit 4
+    fi
+    different=0
+    for made in "$out"/apps/*.wasm "$out"/tests/guests/*.wasm; do
+        name=${made#"$out"/}
+        if ! cmp -s "$made" "$root/$name"; then
+            echo "DIFFERENT: $name is not what its source builds" >&2
+            different=1
+        fi
+    done
+    [ "$different" = 0 ] && echo "all components are what their sources build"
+    exit "$different"
+fi

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use wasip2::cli::environment::get_environment;
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 
 wasip2::http::proxy::export!(Hello);
 
@@ -39,7 +41,10 @@ fn greeting() -> &'static str {
     static GREETING: OnceLock<String> = OnceLock::new();
     GREETING.get_or_init(|| {
         let environment = get_environment();
-        let word = environment.iter().find(|(name, _)| name == "GREETING").map_or("hello", |(_, value)| value);
+        let word = environment
+            .iter()
+            .find(|(name, _)| name == "GREETING")
+            .map_or("hello", |(_, value)| value);
         format!("{word} world\n")
     })
 }

@@ -22,7 +22,11 @@ impl Guest for Hello {
         let (mut body, contents) = wit_stream::new();
         // The sender is dropped here, which sends the default: no trailers.
         let (_, trailers) = wit_future::new(|| Ok(None));
-        let (response, _) = Response::new(Fields::from_list(&headers).unwrap(), Some(contents), trailers);
+        let (response, _) = Response::new(
+            Fields::from_list(&headers).unwrap(),
+            Some(contents),
+            trailers,
+        );
         spawn_local(async move {
             // What is left over when the client has gone is nobody's concern.
             let _ = body.write_all(text.as_bytes().to_vec()).await;
@@ -36,7 +40,10 @@ fn greeting() -> &'static str {
     static GREETING: OnceLock<String> = OnceLock::new();
     GREETING.get_or_init(|| {
         let environment = get_environment();
-        let word = environment.iter().find(|(name, _)| name == "GREETING").map_or("hello", |(_, value)| value);
+        let word = environment
+            .iter()
+            .find(|(name, _)| name == "GREETING")
+            .map_or("hello", |(_, value)| value);
         format!("{word} world\n")
     })
 }

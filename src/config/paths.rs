@@ -1,0 +1,174 @@
+//! Which app answers which path of a host.
+
+use super::AppName;
+
+/// Path prefixes of one host, longest first; `/` is one of them or nothing else matches.
+///
+/// Prefixes are compared with the path as the client sent it: nothing is
+/// decoded, no `.`, `..` or `//` is resolved. So `/api` matches `/api`,
+/// `/api/`, `/api/users` and `/api/../x`, but not `/apix`, `//api` or
+/// `/%61pi`. An app that guards something by its path must judge the path it
+/// is handed, as the routing has promised nothing about what it means.
+///
+/// A host served from a folder has no prefix at all: the names below it that no
+/// file answers for are not found, whatever `*` is mapped to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paths(Vec<(String, AppName)>);
+
+impl Paths {
+    /// Every path to one app.
+    pub(super) fn all(app: AppName) -> Paths {
+        Paths(vec![("/".to_owned(), app)])
+    }
+
+    /// No path to any app.
+    pub(super) fn none() -> Paths {
+        Paths(Vec::new())
+    }
+
+    /// Prefixes as [`normalise`] returns them, no two alike, in any order.
+    pub(super) fn new(mut prefixes: Vec<(String, AppName)>) -> Paths {
+        prefixes.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
+        Paths(prefixes)
+    }
+
+    /// The app whose prefix is the longest that matches `path` on segment boundaries.
+    ///
+    /// `path` is the request's path without its query. `/` matches whatever
+    /// there is, also the `*` of `OPTIONS *`.
+    pub fn find(&self, path: &str) -> Option<&AppName> {
+        self.0
+            .iter()
+            .find(|(prefix, _)| matches(prefix, path))
+            .map(|(_, app)| app)
+    }
+
+    /// The prefixes and their apps, longest first; without a trailing `/` but for `/` itself.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &AppName)> {
+        self.0.iter().map(|(prefix, app)| (prefix.as_str(), app))
+    }
+}
+
+fn matches(prefix: &str, path: &str) -> bool {
+    prefix == "/"
+        || path
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The form of a prefix that [`Paths`] compares, or what is wrong with it and what to write.
+///
+/// `/api/` is `/api`: a prefix always matches itself and everything below it.
+pub(super) fn normalise(prefix: &str) -> Result<String, (String, String)> {
+    if !prefix.starts_with('/') {
+        return Err((
+            "a path prefix starts with `/`".to_owned(),
+            format!("write \"/{prefix}\""),
+        ));
+    }
+
+    let bare = prefix.strip_suffix('/').unwrap_or(prefix);
+    if bare.is_empty() {
+        return Ok("/".to_owned());
+    }
+
+    // What a client never sends can never match, so it is a mistake.
+    for segment in bare.split('/').skip(1) {
+        if matches!(segment, "" | "." | "..") {
+            let found = if segment.is_empty() {
+                "//".to_owned()
+            } else {
+                format!("/{segment}/")
+            };
+            let message =
+                format!("a path prefix has no `{found}`: paths are compared as they are sent");
+            return Err((
+                message,
+                "write the path as the client requests it".to_owned(),
+            ));
+        }
+    }
+    if bare.contains(['?', '#']) {
+        let end = bare.find(['?', '#']).unwrap_or(bare.len());
+        return Err((
+            "a path prefix has no query".to_owned(),
+            format!("write \"{}\"", &bare[..end]),
+        ));
+    }
+    if !bare.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "a path prefix is compared with the percent-encoded path".to_owned();
+        return Err((message, format!("write \"{}\"", percent_encoded(prefix))));
+    }
+    Ok(bare.to_owned())
+}
+
+fn percent_encoded(path: &str) -> String {
+    path.bytes()
+        .map(|byte| {
+            if byte.is_ascii_graphic() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(prefixes: &[(&str, &str)]) -> Paths {
+        let entry = |(prefix, app): &(&str, &str)| {
+            (normalise(prefix).unwrap(), AppName::parse(app).unwrap())
+        };
+        Paths::new(prefixes.iter().map(entry).collect())
+    }
+
+    fn find<'a>(paths: &'a Paths, path: &str) -> Option<&'a str> {
+        paths.find(path).map(AppName::as_str)
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_on_segment_boundaries() {
+        let paths = paths(&[("/", "shop"), ("/api/", "api"), ("/api/v2", "v2")]);
+
+        assert_eq!(find(&paths, "/"), Some("shop"));
+        assert_eq!(find(&paths, "/apix"), Some("shop"));
+        assert_eq!(find(&paths, "/api"), Some("api"));
+        assert_eq!(find(&paths, "/api/"), Some("api"));
+        assert_eq!(find(&paths, "/api/v20"), Some("api"));
+        assert_eq!(find(&paths, "/api/v2/x"), Some("v2"));
+        assert_eq!(find(&paths, "*"), Some("shop"));
+        assert_eq!(find(&paths, ""), Some("shop"));
+    }
+
+    #[test]
+    fn nothing_is_decoded_or_resolved() {
+        let paths = paths(&[("/api", "api")]);
+
+        assert_eq!(find(&paths, "/api/../secret"), Some("api"));
+        assert_eq!(find(&paths, "//api"), None);
+        assert_eq!(find(&paths, "/x/../api"), None);
+        assert_eq!(find(&paths, "/%61pi"), None);
+        assert_eq!(find(&paths, "/API"), None);
+    }
+
+    #[test]
+    fn without_a_root_other_paths_find_nothing() {
+        let paths = paths(&[("/api", "api")]);
+        assert_eq!(find(&paths, "/"), None);
+        assert_eq!(find(&paths, ""), None);
+        assert_eq!(find(&Paths::none(), "/"), None);
+    }
+
+    #[test]
+    fn a_prefix_that_can_never_match_is_refused() {
+        for bad in [
+            "", "api", "//", "/a//b", "/a/../b", "/./a", "/..", "/a?b", "/a#b", "/a b", "/é",
+        ] {
+            assert!(normalise(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(normalise("/café/").unwrap_err().1, "write \"/caf%C3%A9/\"");
+    }
+}

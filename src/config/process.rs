@@ -1,0 +1,119 @@
+//! `[server]` and `[log]`: what the whole process shares.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::Located;
+use super::read::Table;
+use super::settings::{MAX_KEPT_FILES, MAX_TIMEOUT, MAX_TOTAL_SIZE, count};
+use super::{Log, LogFormat, LogLevel, Rotation, Server};
+
+const MAX_LISTENERS: usize = 64;
+
+/// Reads `[server]`.
+pub(super) fn server(table: &mut Table<'_>) -> Server {
+    let everywhere = |port| vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)];
+
+    // Who names one kind of listener wants no other.
+    let (http, https) = if table.has("http") || table.has("https") {
+        listeners(table)
+    } else {
+        (everywhere(8080), everywhere(8443))
+    };
+    Server {
+        http,
+        https,
+        state_dir: directory(table, "state_dir", "state"),
+        drain_timeout: table
+            .take("drain_timeout", |v| v.duration(MAX_TIMEOUT))
+            .unwrap_or(Duration::from_secs(30)),
+    }
+}
+
+fn listeners(table: &mut Table<'_>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let mut read = |key| match table.has(key) {
+        true => table.take(key, |value| value.addresses(MAX_LISTENERS)),
+        false => Some(Vec::new()),
+    };
+    let (Some(http), Some(https)) = (read("http"), read("https")) else {
+        return (Vec::new(), Vec::new());
+    };
+
+    if http.is_empty() && https.is_empty() {
+        let problem = table
+            .place
+            .problem("there is no listener, so nothing would be served");
+        table
+            .source
+            .report(problem.with_help("write https = [\"0.0.0.0:8443\"]"));
+    }
+    let all: Vec<_> = http.iter().chain(&https).collect();
+    for (index, address) in all.iter().enumerate() {
+        // Port 0 is another port each time.
+        if address.value.port() != 0 && all[..index].contains(address) {
+            let problem = address
+                .place
+                .problem(format!("{} is listened on twice", address.value));
+            table
+                .source
+                .report(problem.with_help("leave one of them out"));
+        }
+    }
+
+    let addresses =
+        |listeners: Vec<Located<SocketAddr>>| listeners.into_iter().map(|it| it.value).collect();
+    (addresses(http), addresses(https))
+}
+
+/// Reads `[log]`.
+pub(super) fn log(table: &mut Table<'_>) -> Log {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let rotations = [
+        ("minutely", Rotation::Minutely),
+        ("hourly", Rotation::Hourly),
+        ("daily", Rotation::Daily),
+        ("never", Rotation::Never),
+    ];
+
+    let to_files = table.has("dir");
+    for key in ["rotation", "keep", "max_total_size"] {
+        if !to_files && let Some(value) = table.get(key) {
+            value.reject::<()>(
+                "this is about log files, and without `log.dir` there are none",
+                format!("add dir = \"logs\", or leave {key} out"),
+            );
+        }
+    }
+
+    Log {
+        dir: table.take("dir", |value| value.path("logs")),
+        format: table
+            .take("format", |value| value.one_of(&formats))
+            .unwrap_or(LogFormat::Text),
+        level: table
+            .take("level", |value| value.one_of(&levels))
+            .unwrap_or(LogLevel::Info),
+        rotation: table
+            .take("rotation", |value| value.one_of(&rotations))
+            .unwrap_or(Rotation::Daily),
+        keep: table
+            .take("keep", |value| value.count(MAX_KEPT_FILES))
+            .unwrap_or(count(7)),
+        max_total_size: table
+            .take("max_total_size", |v| v.size(1, MAX_TOTAL_SIZE))
+            .unwrap_or(256 << 20),
+    }
+}
+
+fn directory(table: &mut Table<'_>, key: &'static str, default: &str) -> PathBuf {
+    let given = table.take(key, |value| value.path(default));
+    given.unwrap_or_else(|| table.source.dir.join(default))
+}

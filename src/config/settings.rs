@@ -1,0 +1,206 @@
+//! What an app can be told, for itself or in `[defaults]`.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::app::{App, AppName, Limits, Profile};
+use super::problem::Located;
+use super::read::{Table, Value, quoted};
+
+/// What waits longer than a day waits for ever.
+pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
+pub(super) const MAX_KEPT_FILES: usize = 100_000;
+pub(super) const MAX_TOTAL_SIZE: u64 = 1 << 50;
+const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_SAMPLE: usize = 1_000_000;
+const MAX_INSTANCES: usize = 4000;
+const MAX_CONCURRENT_PER_INSTANCE: usize = 4096;
+const MAX_REQUESTS_PER_INSTANCE: usize = 1_000_000_000;
+/// One page: a component with less has no memory at all.
+const MIN_MEMORY: u64 = 64 << 10;
+/// Addresses of guests have 32 bits.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// What `[defaults]` and an app can both say.
+#[derive(Clone, Default)]
+pub(super) struct Settings {
+    env: BTreeMap<String, String>,
+    args: Vec<String>,
+    limits: Limits,
+    profile: Option<Profile>,
+}
+
+impl Settings {
+    /// The app that these settings make of a component.
+    pub fn app(self, component: Located<PathBuf>) -> App {
+        App {
+            component,
+            env: self.env,
+            args: self.args,
+            limits: self.limits,
+            profile: self.profile,
+        }
+    }
+}
+
+/// Reads settings; those not given are `base`'s.
+pub(super) fn settings(table: &mut Table<'_>, base: &Settings) -> Settings {
+    let mut env = base.env.clone();
+    env.extend(table.take("env", environment).unwrap_or_default());
+
+    Settings {
+        env,
+        args: table
+            .take("args", |value| value.strings("--verbose"))
+            .unwrap_or_else(|| base.args.clone()),
+        limits: limits(table, &base.limits),
+        profile: match table.take("profile", |value| profile(value, base.profile.as_ref())) {
+            Some(profile) => profile,
+            None => base.profile.clone(),
+        },
+    }
+}
+
+fn limits(table: &mut Table<'_>, base: &Limits) -> Limits {
+    let mut timeout = |key, base| {
+        table
+            .take(key, |value| value.duration(MAX_TIMEOUT))
+            .unwrap_or(base)
+    };
+    let request_timeout = timeout("request_timeout", base.request_timeout);
+    let stream_idle_timeout = timeout("stream_idle_timeout", base.stream_idle_timeout);
+    let post_return_timeout = timeout("post_return_timeout", base.post_return_timeout);
+    let idle_timeout = timeout("idle_timeout", base.idle_timeout);
+
+    let mut count = |key, most, base| table.take(key, |value| value.count(most)).unwrap_or(base);
+    Limits {
+        request_timeout,
+        stream_idle_timeout,
+        post_return_timeout,
+        idle_timeout,
+        max_requests_per_instance: count(
+            "max_requests_per_instance",
+            MAX_REQUESTS_PER_INSTANCE,
+            base.max_requests_per_instance,
+        ),
+        max_concurrent_per_instance: count(
+            "max_concurrent_per_instance",
+            MAX_CONCURRENT_PER_INSTANCE,
+            base.max_concurrent_per_instance,
+        ),
+        max_instances: count("max_instances", MAX_INSTANCES, base.max_instances),
+        memory: table
+            .take("memory", |value| value.size(MIN_MEMORY, MAX_MEMORY))
+            .unwrap_or(base.memory),
+    }
+}
+
+fn environment(value: &Value<'_>) -> Option<BTreeMap<String, String>> {
+    let mut table = value.as_table(
+        "a table such as { GREETING = \"hi\" }",
+        "write { NAME = \"VALUE\" }",
+    )?;
+    let variable = |(name, value): (&str, Value<'_>)| {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return value.reject(
+                "an environment variable's name is not empty and has no `=`",
+                "write another name",
+            );
+        }
+        match value.string("hi")? {
+            text if text.contains('\0') => {
+                value.reject("an environment variable holds no NUL", "leave it out")
+            }
+            text => Some((name.to_owned(), text.to_owned())),
+        }
+    };
+    Some(table.entries().into_iter().filter_map(variable).collect())
+}
+
+/// A profile, or `false` for none where the defaults have one.
+fn profile(value: &Value<'_>, base: Option<&Profile>) -> Option<Option<Profile>> {
+    if value.value.as_bool() == Some(false) {
+        return Some(None);
+    }
+
+    let help = "write { } for a profile with the default settings, or false for none";
+    let table = value.as_table("a table such as { sample = \"1/100\" }", help)?;
+    Some(Some(table.read(|table| {
+        let base = base.cloned().unwrap_or_else(|| Profile {
+            interval: Duration::from_millis(1),
+            sample: count(100),
+            dir: table.source.dir.join("profiles"),
+            max_files: count(200),
+            max_total_size: 64 << 20,
+        });
+        Profile {
+            interval: table
+                .take("interval", |v| v.duration(MAX_SAMPLE_INTERVAL))
+                .unwrap_or(base.interval),
+            sample: table
+                .take("sample", |value| value.one_in(MAX_SAMPLE))
+                .unwrap_or(base.sample),
+            dir: table
+                .take("dir", |value| value.path("profiles"))
+                .unwrap_or(base.dir),
+            max_files: table
+                .take("max_files", |value| value.count(MAX_KEPT_FILES))
+                .unwrap_or(base.max_files),
+            max_total_size: table
+                .take("max_total_size", |v| v.size(1, MAX_TOTAL_SIZE))
+                .unwrap_or(base.max_total_size),
+        }
+    })))
+}
+
+/// Reads one of `[apps]`.
+pub(super) fn named_app(
+    name: &str,
+    value: &Value<'_>,
+    defaults: &Settings,
+) -> Option<(AppName, App)> {
+    let app_name = AppName::parse(name);
+    if app_name.is_none() {
+        let help = "use up to 200 letters, digits, `-`, `_` and `.`, with a letter or digit first";
+        value.reject::<()>(
+            format!("{} cannot be the name of an app", quoted(name)),
+            help,
+        );
+    }
+
+    let help = match value.text() {
+        Some(path) => format!("write {{ component = {} }}", quoted(path)),
+        None => "write { component = \"apps/hello.wasm\" }".to_owned(),
+    };
+    let table = value.as_table("a table with a `component`", &help)?;
+    let (component, settings) = table.read(|table| {
+        let component = required_path(table, "component", &format!("apps/{name}.wasm"));
+        (component, settings(table, defaults))
+    });
+    Some((app_name?, settings.app(component?)))
+}
+
+/// A path that must be there.
+pub(super) fn required_path(
+    table: &mut Table<'_>,
+    key: &'static str,
+    example: &str,
+) -> Option<Located<PathBuf>> {
+    if !table.has(key) {
+        let problem = table.place.problem(format!("`{key}` is missing"));
+        // A slip in the key's name is reported as such, and needs no second report.
+        if table.slip_of(key).is_none() {
+            table
+                .source
+                .report(problem.with_help(format!("add {key} = {}", quoted(example))));
+        }
+    }
+    table.take(key, |value| value.located_path(example))
+}
+
+/// A default that is a count.
+pub(super) fn count(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
+}

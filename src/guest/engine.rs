@@ -1,0 +1,148 @@
+//! The two wasmtime engines and what guests may import on each.
+//!
+//! Concurrency support costs every call a third more CPU and every instance a
+//! quarter more, so components that cannot use it run on an engine without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use super::State;
+use super::ticker::{Running, TICK, Ticker};
+
+/// Live instances that one engine has room for, over all apps.
+///
+/// Each memory reserves 4 GiB of address space (not of RAM), so this is what a
+/// 47-bit address space holds with room to spare. Halved until it fits.
+pub const MAX_LIVE_INSTANCES: u32 = 4096;
+
+/// Fewer than this and the address space is too small to serve anything.
+const MIN_LIVE_INSTANCES: u32 = 16;
+
+/// Core instances per component instance: a Rust guest has four, the adapters of others a few more.
+const CORE_INSTANCES: u32 = 6;
+
+/// Bounds on one component, far above what compilers make.
+const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 50;
+const MAX_MEMORIES_PER_COMPONENT: u32 = 8;
+const MAX_TABLES_PER_COMPONENT: u32 = 50;
+
+/// Table memory kept between instances: zeroing it costs less than faulting it in again.
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+
+/// Slots whose memory is returned to the system in one call.
+const DECOMMIT_BATCH: usize = 16;
+
+/// Which engine a component runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Calls one at a time: p2.
+    Plain,
+    /// Several calls at once: p3, and p2 components that import 0.3 interfaces.
+    Concurrent,
+}
+
+/// An engine and its linker.
+pub struct Side {
+    pub engine: Engine,
+    pub linker: Linker<State>,
+}
+
+/// Both engines, and the thread that interrupts their guests.
+pub struct Engines {
+    plain: Side,
+    concurrent: Side,
+    ticker: Ticker,
+}
+
+impl Engines {
+    /// Reserves address space and links everything a guest may import.
+    ///
+    /// # Errors
+    /// When the address space is too small for even a few instances, or the
+    /// system has no thread left.
+    pub fn new() -> wasmtime::Result<Arc<Self>> {
+        let mut instances = MAX_LIVE_INSTANCES;
+        let (plain, concurrent) = loop {
+            match (
+                side(Kind::Plain, instances),
+                side(Kind::Concurrent, instances),
+            ) {
+                (Ok(plain), Ok(concurrent)) => break (plain, concurrent),
+                (Err(e), _) | (_, Err(e)) if instances <= MIN_LIVE_INSTANCES => return Err(e),
+                _ => instances /= 2,
+            }
+        };
+        let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
+        Ok(Arc::new(Self {
+            plain,
+            concurrent,
+            ticker,
+        }))
+    }
+
+    pub fn side(&self, kind: Kind) -> &Side {
+        match kind {
+            Kind::Plain => &self.plain,
+            Kind::Concurrent => &self.concurrent,
+        }
+    }
+
+    /// Held around guest code, so that it is interrupted.
+    pub fn running(&self) -> Running<'_> {
+        self.ticker.running()
+    }
+}
+
+/// Epochs that `interval` lasts, at least one.
+pub fn ticks(interval: Duration) -> u64 {
+    u64::try_from(interval.as_nanos() / TICK.as_nanos()).map_or(u64::MAX, |n| n.max(1))
+}
+
+fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
+    let engine = Engine::new(&config(kind, instances))?;
+    let mut linker = Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if kind == Kind::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(Side { engine, linker })
+}
+
+fn config(kind: Kind, instances: u32) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * CORE_INSTANCES)
+        .total_memories(instances + instances / 4)
+        .total_tables(instances * 3)
+        .total_stacks(instances)
+        .total_gc_heaps(instances / 16)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(MAX_MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(MAX_TABLES_PER_COMPONENT)
+        .max_memory_size(4 << 30)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .linear_memory_keep_resident(0)
+        .decommit_batch_size(DECOMMIT_BATCH);
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(kind == Kind::Concurrent)
+        .wasm_component_model_async(kind == Kind::Concurrent)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .wasm_memory64(false)
+        // The default reads the environment, which is not ours to obey.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    if cfg!(target_env = "musl") {
+        config.native_unwind_info(false);
+    }
+    config
+}

@@ -1,0 +1,18 @@
+//! Everything that runs guest code: engines, components, stores and their profiles.
+//!
+//! Knows wasmtime, and no hosts, TLS or sockets. What decides which instance
+//! takes which request is `pool`.
+
+pub mod cache;
+pub mod component;
+pub mod engine;
+pub mod inspect;
+pub mod interfaces;
+mod output;
+pub mod profile;
+pub mod store;
+mod ticker;
+
+pub use component::{Component, ComponentError};
+pub use engine::Engines;
+pub use store::{Outcome, State};

@@ -1,0 +1,170 @@
+//! A guest's standard output and error, as log lines.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// A longer line is cut here and goes on in the next one.
+const MAX_LINE: usize = 8 << 10;
+
+/// What the guest may hand over in one write.
+const MAX_WRITE: usize = 64 << 10;
+
+/// No request, or more than one, runs in the instance.
+const NO_REQUEST: u64 = 0;
+
+/// Whose lines they are.
+pub struct GuestOutput {
+    app: String,
+    generation: u64,
+    instance: u64,
+    request: AtomicU64,
+}
+
+impl GuestOutput {
+    pub fn new(app: &str, generation: u64, instance: u64) -> Arc<Self> {
+        Arc::new(Self {
+            app: app.to_owned(),
+            generation,
+            instance,
+            request: AtomicU64::new(NO_REQUEST),
+        })
+    }
+
+    /// Says whose the lines from now on are; `None` while it cannot be known.
+    pub fn set_request(&self, request: Option<crate::request_id::RequestId>) {
+        let id = request.map_or(NO_REQUEST, |id| id.as_u64());
+        self.request.store(id, Ordering::Relaxed);
+    }
+
+    fn log(&self, name: &'static str, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end_matches('\r');
+        let (app, generation, instance) = (&self.app, self.generation, self.instance);
+        match self.request.load(Ordering::Relaxed) {
+            NO_REQUEST => {
+                tracing::info!(target: "guest", app, generation, instance, stream = name, "{text}")
+            }
+            id => {
+                let request = format_args!("{id:016x}");
+                tracing::info!(target: "guest", app, generation, instance, %request, stream = name, "{text}")
+            }
+        }
+    }
+}
+
+/// One of the two streams; clones write to the same lines.
+#[derive(Clone)]
+pub struct Stream {
+    output: Arc<GuestOutput>,
+    name: &'static str,
+    partial: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Stream {
+    pub fn stdout(output: &Arc<GuestOutput>) -> Self {
+        Self::new(output, "stdout")
+    }
+
+    pub fn stderr(output: &Arc<GuestOutput>) -> Self {
+        Self::new(output, "stderr")
+    }
+
+    fn new(output: &Arc<GuestOutput>, name: &'static str) -> Self {
+        Self {
+            output: output.clone(),
+            name,
+            partial: Arc::default(),
+        }
+    }
+
+    fn take(&self, mut bytes: &[u8]) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        while !bytes.is_empty() {
+            let room = MAX_LINE - partial.len();
+            let newline = bytes.iter().take(room).position(|b| *b == b'\n');
+            let end = newline.unwrap_or(bytes.len().min(room));
+            partial.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + usize::from(newline.is_some())..];
+            if newline.is_some() || partial.len() == MAX_LINE {
+                self.output.log(self.name, &partial);
+                partial.clear();
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    /// The last stream of an instance gives out what had no newline yet.
+    fn drop(&mut self) {
+        if let Some(partial) = Arc::get_mut(&mut self.partial) {
+            let partial = partial.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if !partial.is_empty() {
+                self.output.log(self.name, partial);
+            }
+        }
+    }
+}
+
+impl IsTerminal for Stream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Stream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Stream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MAX_WRITE)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Stream {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let length = buf.len().min(MAX_WRITE);
+        self.take(&buf[..length]);
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

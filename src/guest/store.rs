@@ -1,0 +1,264 @@
+//! What a store carries: WASI and HTTP contexts, limits, output and profile.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
+    WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use super::engine;
+use super::output::{GuestOutput, Stream};
+use super::profile::Recording;
+
+/// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
+const MAX_RESOURCES: usize = 10_000;
+
+/// Handles that one component may hold.
+const MAX_HANDLES: usize = 10_000;
+
+/// Bytes of arguments that one host call may copy in or out.
+const HOSTCALL_FUEL: usize = 16 << 20;
+
+/// Memory of one header map as the host keeps it.
+const FIELD_SIZE: usize = 128 << 10;
+
+/// Bytes of randomness that one call may ask for.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// A response's chunks buffered between guest and client, and the size of each:
+/// together the most that one response holds in the host.
+const BODY_CHUNKS: usize = 16;
+const BODY_CHUNK: usize = 64 << 10;
+
+/// How a store ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was idle or used up.
+    Done,
+    /// It overstayed a timeout.
+    TimedOut,
+    /// A trap, an exit or a host error, in words.
+    Failed(String),
+}
+
+/// What every store of an app starts from; the same for all of its instances.
+pub struct Template {
+    pub app: Arc<str>,
+    pub env: Vec<(String, String)>,
+    pub args: Vec<String>,
+    /// Bytes of all linear memories and tables of an instance together.
+    pub memory: usize,
+}
+
+/// A store's data.
+pub struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: Hooks,
+    limiter: Limiter,
+    /// Which request's lines the guest's output is, shared with its streams.
+    pub output: Arc<GuestOutput>,
+    pub recording: Option<Recording>,
+}
+
+impl State {
+    /// A store ready for instantiation; its guest yields to other tasks at each tick.
+    pub fn store(
+        engine: &Engine,
+        template: &Template,
+        generation: u64,
+        instance: u64,
+        recording: Option<Recording>,
+    ) -> Store<State> {
+        let output = GuestOutput::new(&template.app, generation, instance);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Stream::stdout(&output))
+            .stderr(Stream::stderr(&output))
+            .max_random_size(MAX_RANDOM)
+            .args(&template.args);
+        if !template.env.is_empty() {
+            wasi.envs(&template.env);
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELD_SIZE);
+
+        let mut store = Store::new(
+            engine,
+            State {
+                wasi: wasi.build(),
+                http,
+                table,
+                hooks: Hooks,
+                limiter: Limiter::new(template.memory),
+                output,
+                recording,
+            },
+        );
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        store.set_max_component_handles(MAX_HANDLES);
+        store.set_epoch_deadline(store.data().ticks());
+        store.epoch_deadline_callback(at_deadline);
+        store
+    }
+
+    /// Epochs until the guest is interrupted: to yield, and to be sampled.
+    pub fn ticks(&self) -> u64 {
+        self.recording
+            .as_ref()
+            .map_or(1, |recording| engine::ticks(recording.interval()))
+    }
+}
+
+/// Samples the guest where it is sampled, and lets timers and other tasks run.
+///
+/// `yield_now` and not a plain wake, so that tokio polls its timers before it
+/// comes back. Timeouts do not depend on the interval: every one ends in a yield.
+fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    if let Some(mut recording) = store.data_mut().recording.take() {
+        recording.sample(&store);
+        store.data_mut().recording = Some(recording);
+    }
+    Ok(UpdateDeadline::YieldCustom(
+        store.data().ticks(),
+        Box::pin(tokio::task::yield_now()),
+    ))
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.hooks,
+        }
+    }
+}
+
+/// Sums what wasmtime's own limits count one by one: all memories and tables of the store.
+struct Limiter {
+    used: usize,
+    limit: usize,
+}
+
+/// What a table element costs the host.
+const TABLE_ELEMENT: usize = size_of::<usize>();
+
+impl Limiter {
+    fn new(limit: usize) -> Self {
+        Self { used: 0, limit }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let growth = desired.saturating_sub(current);
+        match self.used.checked_add(growth) {
+            Some(used) if used <= self.limit => {
+                self.used = used;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(
+            current.saturating_mul(TABLE_ELEMENT),
+            desired.saturating_mul(TABLE_ELEMENT),
+        ))
+    }
+}
+
+/// Where tidegate's HTTP differs from the crate's defaults.
+struct Hooks;
+
+type SendResult = Result<
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
+        DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
+    /// The same list as above; kept once, because the default allocates per request.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        static FILTER: std::sync::OnceLock<ForbiddenHeaderFilter> = std::sync::OnceLock::new();
+        FILTER
+            .get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)))
+            .clone()
+    }
+
+    /// Guests reach nothing outside: there is no allowlist yet that could let them.
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _result: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
+        Box::new(async { Err(Error::HttpRequestDenied) })
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_limit() {
+        let mut limiter = Limiter::new(1 << 20);
+        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
+        assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
+        assert!(!limiter.memory_growing(0, 512 << 10, None).unwrap());
+        assert!(limiter.table_growing(0, 1024, None).unwrap());
+        assert!(!limiter.table_growing(1024, usize::MAX, None).unwrap());
+        assert!(limiter.memory_growing(256 << 10, 500 << 10, None).unwrap());
+    }
+}

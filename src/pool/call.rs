@@ -1,0 +1,102 @@
+//! Calling a guest inside a worker's event loop.
+
+use std::sync::Mutex;
+use std::task::Context;
+
+use futures_util::future::BoxFuture;
+use wasmtime::AsContextMut;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::{WasiHttpView, p3};
+
+use super::body::watched;
+use super::exclusive::scheme;
+use super::instance::{Blueprint, declined};
+use super::ledger::Ledger;
+use super::shared::Job;
+use super::worker::lock;
+use super::{Failure, NO_RESPONSE};
+use crate::guest::State;
+
+/// Whether the guest takes calls right now (it can ask for none by backpressure).
+pub fn is_ready(accessor: &Accessor<State>, proxy: &Proxy, cx: &mut Context<'_>) -> bool {
+    let func = match proxy {
+        Proxy::P3(guest) => *guest.wasi_http_handler().func_handle().func(),
+        Proxy::P2(guest) => *guest.wasi_http_incoming_handler().func_handle().func(),
+    };
+    accessor.poll_ready_for_concurrent_call(func, cx).is_ready()
+}
+
+/// What drives a request to its response head. An error ends the worker.
+pub type Call<'a> = BoxFuture<'a, wasmtime::Result<()>>;
+
+/// Starts a request in the guest.
+///
+/// # Errors
+/// What the store is not usable after.
+pub fn start<'a>(
+    accessor: &'a Accessor<State>,
+    instance: (&'a Blueprint, u64, &'a Proxy),
+    job: Job,
+    ledger: &'a Mutex<Ledger>,
+) -> wasmtime::Result<Call<'a>> {
+    let (blueprint, id, proxy) = instance;
+    let Job { request, exchange } = job;
+    let request_id = request.id;
+    let scheme = scheme(&request);
+    let http = request.http.map(|body| watched(body, &exchange));
+    match proxy {
+        Proxy::P3(guest) => {
+            let (call, io) = accessor.with(|mut access| {
+                let mut store = access.as_context_mut();
+                store.set_epoch_deadline(store.data().ticks());
+                let view = store.data_mut().http();
+                let (request, io) = p3::Request::from_http(view.hooks, http);
+                // Boxed because its type borrows the hooks, though it holds nothing of them.
+                let io: BoxFuture<'static, _> = Box::pin(io);
+                let request = view.table.push(request)?;
+                let handle = guest.wasi_http_handler().func_handle();
+                let call = handle.start_call_concurrent(store, (request,))?;
+                wasmtime::error::Ok((call, io))
+            })?;
+            Ok(Box::pin(async move {
+                let handle = guest.wasi_http_handler().func_handle();
+                let (result,) = handle.finish_call_concurrent(accessor, call).await?;
+                exchange.answer(match result {
+                    Ok(response) => accessor.with(|mut access| {
+                        let response = access.data_mut().http().table.delete(response)?;
+                        wasmtime::error::Ok(Ok(response.into_http(&mut access, io)?))
+                    })?,
+                    Err(code) => Err(blueprint.declined(id, request_id, &code)),
+                });
+                lock(ledger).answered.push(exchange);
+                Ok(())
+            }))
+        }
+        Proxy::P2(guest) => {
+            let answered = exchange.clone();
+            let app = blueprint.template.app.clone();
+            let call = accessor.with(|mut access| {
+                let mut store = access.as_context_mut();
+                store.set_epoch_deadline(store.data().ticks());
+                let mut view = store.data_mut().http();
+                let incoming = view.new_incoming_request(scheme, http)?;
+                let outparam = view.new_response_outparam_from_callback(move |result| {
+                    answered.answer(result.map_err(|code| declined(&app, id, request_id, &code)));
+                    // Its worker does not learn of it in time to let frames come along.
+                    answered.publish();
+                })?;
+                let handle = guest.wasi_http_incoming_handler().func_handle();
+                handle.start_call_concurrent(store, (incoming, outparam))
+            })?;
+            Ok(Box::pin(async move {
+                let handle = guest.wasi_http_incoming_handler().func_handle();
+                handle.finish_call_concurrent(accessor, call).await?;
+                if !exchange.settle(Failure::Guest(NO_RESPONSE.into())) {
+                    blueprint.unfinished(id, request_id);
+                }
+                Ok(())
+            }))
+        }
+    }
+}

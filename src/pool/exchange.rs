@@ -1,0 +1,324 @@
+//! One request and its response, between whoever drives the guest and whoever serves the client.
+//!
+//! The response body stays in here while it streams. That lets the driver, who
+//! knows when a store ends early, tell a body that was finished from one that
+//! was cut: in the body itself the two look the same.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::Instant;
+use wasmtime_wasi_http::WasiBody;
+
+use super::Failure;
+use crate::config::Limits;
+
+/// A response head, its body left in the exchange.
+pub type Head = http::Response<()>;
+
+/// See the module.
+pub struct Exchange(Mutex<Inner>);
+
+struct Inner {
+    phase: Phase,
+    head: Option<Result<Head, Failure>>,
+    body: Option<WasiBody>,
+    /// Frames taken out of `body` before its store went away.
+    drained: VecDeque<Frame<Bytes>>,
+    /// The body failed, or its guest did not finish it.
+    cut: bool,
+    client_left: bool,
+    instance: u64,
+    client: Option<Waker>,
+    driver: Option<Waker>,
+}
+
+/// How far it is, and since when: each phase has its own timeout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Queued,
+    /// A guest has it, and sent no head yet.
+    Waiting(Instant),
+    /// The head is out; the last chunk, either way, was then.
+    Streaming(Instant),
+    /// Nothing more goes to the client.
+    Ended(Instant),
+}
+
+/// What remains of an exchange's time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    /// When its timeout ends.
+    pub at: Instant,
+    /// The timeout, for those who grant it a second time.
+    pub limit: Duration,
+}
+
+impl Exchange {
+    pub fn new() -> Self {
+        Self(Mutex::new(Inner {
+            phase: Phase::Queued,
+            head: None,
+            body: None,
+            drained: VecDeque::new(),
+            cut: false,
+            client_left: false,
+            instance: 0,
+            client: None,
+            driver: None,
+        }))
+    }
+
+    // For whoever drives the guest.
+
+    /// Its request timeout starts.
+    pub fn start(&self) {
+        self.lock().phase = Phase::Waiting(Instant::now());
+    }
+
+    /// Which instance serves it, for the log.
+    pub fn taken_by(&self, instance: u64) {
+        self.lock().instance = instance;
+    }
+
+    /// The guest's response, or why there is none. Only the first counts.
+    ///
+    /// Who waits for it is woken by [`Self::publish`], when a body's first
+    /// frames have had their chance to come along.
+    pub fn answer(&self, answer: Result<http::Response<WasiBody>, Failure>) {
+        let mut inner = self.lock();
+        if !matches!(inner.phase, Phase::Queued | Phase::Waiting(_)) || inner.head.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        match answer {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                inner.head = Some(Ok(Head::from_parts(head, ())));
+                inner.phase = Phase::Streaming(now);
+                match inner.client_left {
+                    true => inner.end(now),
+                    false => inner.body = Some(body),
+                }
+            }
+            Err(failure) => {
+                inner.head = Some(Err(failure));
+                inner.end(now);
+            }
+        }
+    }
+
+    /// Takes the frames that the guest has ready. True when it took some and more may follow at once.
+    pub fn prefetch(&self, max: usize) -> bool {
+        let mut inner = self.lock();
+        let Phase::Streaming(_) = inner.phase else {
+            return false;
+        };
+        let before = inner.drained.len();
+        let complete = inner.drain();
+        if complete || inner.cut {
+            inner.end(Instant::now());
+            return false;
+        }
+        let size: usize = inner
+            .drained
+            .iter()
+            .map(|frame| frame.data_ref().map_or(0, Bytes::len))
+            .sum();
+        inner.drained.len() > before && size < max
+    }
+
+    /// Wakes who waits for the answer.
+    pub fn publish(&self) {
+        self.lock().wake();
+    }
+
+    /// Takes what the guest has produced so far; what is missing then will never come.
+    ///
+    /// Called before a store is dropped, and when a p2 guest returns. True when
+    /// nothing was missing. A response without a head fails with `failure`.
+    pub fn settle(&self, failure: Failure) -> bool {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let complete = match inner.phase {
+            Phase::Queued | Phase::Waiting(_) => {
+                inner.head = Some(Err(failure));
+                false
+            }
+            Phase::Streaming(_) => inner.drain(),
+            Phase::Ended(_) => return !inner.cut,
+        };
+        inner.cut = !complete;
+        inner.end(now);
+        inner.wake();
+        complete
+    }
+
+    /// When its present phase times out.
+    pub fn due(&self, limits: &Limits) -> Due {
+        let (since, limit) = match self.lock().phase {
+            Phase::Queued => (Instant::now(), limits.request_timeout),
+            Phase::Waiting(since) => (since, limits.request_timeout),
+            Phase::Streaming(since) => (since, limits.stream_idle_timeout),
+            Phase::Ended(since) => (since, limits.post_return_timeout),
+        };
+        Due {
+            at: since + limit,
+            limit,
+        }
+    }
+
+    /// Since when nothing more goes to the client.
+    pub fn ended(&self) -> Option<Instant> {
+        match self.lock().phase {
+            Phase::Ended(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    pub fn has_client(&self) -> bool {
+        !self.lock().client_left
+    }
+
+    /// Wakes this task whenever the phase changes from the client's side.
+    pub fn wake_driver(&self, waker: &Waker) {
+        set_waker(&mut self.lock().driver, waker);
+    }
+
+    // For whoever serves the client.
+
+    /// When the guest took it, unless it waits still.
+    pub fn started(&self) -> Option<Instant> {
+        match self.lock().phase {
+            Phase::Queued => None,
+            Phase::Waiting(at) | Phase::Streaming(at) | Phase::Ended(at) => Some(at),
+        }
+    }
+
+    pub fn instance(&self) -> u64 {
+        self.lock().instance
+    }
+
+    pub fn take_head(&self) -> Option<Result<Head, Failure>> {
+        self.lock().head.take()
+    }
+
+    pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
+        let mut inner = self.lock();
+        match inner.head.take() {
+            Some(head) => Poll::Ready(head),
+            None => {
+                set_waker(&mut inner.client, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next frame of the body. An `Err` means that the rest was lost.
+    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let mut inner = self.lock();
+        if let Some(frame) = inner.drained.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Some(body) = &mut inner.body else {
+            return Poll::Ready(match inner.cut {
+                true => Some(Err(Cut)),
+                false => None,
+            });
+        };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Pending => {
+                set_waker(&mut inner.client, cx.waker());
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                inner.phase = Phase::Streaming(Instant::now());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                inner.cut = true;
+                inner.end(Instant::now());
+                Poll::Ready(Some(Err(Cut)))
+            }
+            Poll::Ready(None) => {
+                inner.end(Instant::now());
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// A chunk of the request came in.
+    pub fn progress(&self) {
+        let mut inner = self.lock();
+        if let Phase::Streaming(_) = inner.phase {
+            inner.phase = Phase::Streaming(Instant::now());
+        }
+    }
+
+    /// The client wants nothing more. The guest sees its streams closed.
+    pub fn leave(&self) {
+        let mut inner = self.lock();
+        inner.client_left = true;
+        inner.client = None;
+        if let Phase::Streaming(_) = inner.phase {
+            inner.end(Instant::now());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Moves the frames that are ready out of the body. True when its end was among them.
+    fn drain(&mut self) -> bool {
+        let Some(body) = &mut self.body else {
+            return !self.cut;
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        // Bounded by what the guest could buffer: the store does not run here.
+        loop {
+            match Pin::new(&mut *body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => self.drained.push_back(frame),
+                Poll::Ready(Some(Err(_))) => {
+                    self.cut = true;
+                    return false;
+                }
+                Poll::Pending => return false,
+                Poll::Ready(None) => return true,
+            }
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.phase = Phase::Ended(now);
+        self.body = None;
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.wake();
+        }
+    }
+}
+
+/// The rest of a body was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the guest did not finish the response")]
+pub struct Cut;
+
+fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(old) if old.will_wake(waker) => {}
+        _ => *slot = Some(waker.clone()),
+    }
+}

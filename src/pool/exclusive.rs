@@ -1,0 +1,277 @@
+//! p2 on the plain engine: a request's own task takes an instance, calls it and puts it back.
+//!
+//! Most requests are served within one poll: no task, no timer and no channel of
+//! ours is made for them. What outlives its response, or its client, becomes a
+//! task of its own that the pool's timeouts end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::warn;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+
+use super::body::{Gathered, watched};
+use super::exchange::Exchange;
+use super::instance::{Blueprint, Instance, declined};
+use super::slots::{Bounds, Lease, Slots, Taken};
+use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, Request};
+
+/// A pool of instances that take one request at a time.
+pub struct Exclusive {
+    blueprint: Arc<Blueprint>,
+    pub slots: Arc<Slots<Instance>>,
+}
+
+impl Exclusive {
+    pub fn new(blueprint: Arc<Blueprint>) -> Self {
+        let bounds = Bounds {
+            instances: blueprint.limits.max_instances.get(),
+            waiting: MAX_WAITING,
+            idle_timeout: blueprint.limits.idle_timeout,
+        };
+        let slots = Slots::new(bounds, blueprint.tasks.clone());
+        Self { blueprint, slots }
+    }
+
+    /// Serves one request. Dropping the future is the client leaving: what runs
+    /// goes on under its timeouts, what waits leaves the queue.
+    pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        let limits = &self.blueprint.limits;
+        let lease = match self.slots.take() {
+            Taken::Now(lease) => lease,
+            Taken::Full => return Err(Failure::busy()),
+            Taken::Later(waiting) => tokio::time::timeout(limits.request_timeout, waiting)
+                .await
+                .map_err(|_| Failure::busy())?,
+        };
+
+        let exchange = Arc::new(Exchange::new());
+        let mut call = Call::new(&self.blueprint, lease, request, &exchange);
+        let head = call.head().await?;
+
+        let mut gathered = Gathered::default();
+        for _ in 0..GATHER_TURNS {
+            if gathered.gather(&exchange) || call.is_over() {
+                break;
+            }
+            // Room in the body's buffer may be all that the guest waits for.
+            std::future::poll_fn(|cx| Poll::Ready(call.poll(cx))).await;
+        }
+        gathered.gather(&exchange);
+        if gathered.is_cut() {
+            return Err(Failure::Guest(
+                "the guest did not finish its response".into(),
+            ));
+        }
+        call.detach();
+        Ok(Answer {
+            instance: exchange.instance(),
+            http: head.map(|()| gathered.into_body(exchange)),
+        })
+    }
+}
+
+/// A request on its way through a guest. Dropping it leaves the guest to a task of its own.
+struct Call {
+    blueprint: Arc<Blueprint>,
+    exchange: Arc<Exchange>,
+    /// `None` once it is over.
+    run: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Made only for a guest that does not answer within the first poll.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Call {
+    fn new(
+        blueprint: &Arc<Blueprint>,
+        lease: Lease<Instance>,
+        request: Request,
+        exchange: &Arc<Exchange>,
+    ) -> Self {
+        let run = run(blueprint.clone(), lease, request, exchange.clone());
+        Self {
+            blueprint: blueprint.clone(),
+            exchange: exchange.clone(),
+            run: Some(Box::pin(run)),
+            timer: None,
+        }
+    }
+
+    /// Drives the guest until there is a response head or none will come.
+    async fn head(&mut self) -> Result<http::Response<()>, Failure> {
+        std::future::poll_fn(|cx| {
+            self.poll(cx);
+            match self.exchange.take_head() {
+                Some(head) => Poll::Ready(head),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Drives the guest, and ends it when its time is over.
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let Some(run) = &mut self.run else { return };
+        let poll = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
+        match poll {
+            Ok(Poll::Ready(())) => self.run = None,
+            Ok(Poll::Pending) => self.poll_timer(cx),
+            Err(_) => {
+                warn!(
+                    app = self.blueprint.app(),
+                    "tidegate failed while it served a request"
+                );
+                self.end(Failure::Guest("tidegate failed".into()));
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        self.exchange.wake_driver(cx.waker());
+        loop {
+            let due = self.exchange.due(&self.blueprint.limits).at;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            if self.exchange.due(&self.blueprint.limits).at <= Instant::now() {
+                return self.end(Failure::TimedOut);
+            }
+        }
+    }
+
+    /// Ends the guest where it stands. What it has produced still reaches the client.
+    fn end(&mut self, failure: Failure) {
+        if self.exchange.ended().is_none() || failure != Failure::TimedOut {
+            self.exchange.settle(failure);
+        } else {
+            let (app, instance) = (self.blueprint.app(), self.exchange.instance());
+            warn!(
+                app,
+                instance, "the guest's work after its response took too long"
+            );
+        }
+        // The store goes, and its slot is free.
+        self.run = None;
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.is_none()
+    }
+
+    /// Leaves what remains of the guest's work to a task.
+    fn detach(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let mut call = Call {
+            blueprint: self.blueprint.clone(),
+            exchange: self.exchange.clone(),
+            run: Some(run),
+            timer: self.timer.take(),
+        };
+        self.blueprint.tasks.spawn(async move {
+            std::future::poll_fn(|cx| {
+                call.poll(cx);
+                match call.is_over() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+        });
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.run.is_some() {
+            self.exchange.leave();
+            self.detach();
+        }
+    }
+}
+
+/// The whole life of a request on an instance. Dropped anywhere, it drops the store.
+async fn run(
+    blueprint: Arc<Blueprint>,
+    mut lease: Lease<Instance>,
+    request: Request,
+    exchange: Arc<Exchange>,
+) {
+    exchange.start();
+    let mut instance = match lease.instance.take() {
+        Some(instance) => instance,
+        None => match Instance::new(&blueprint).await {
+            Ok(instance) => instance,
+            Err(failure) => return exchange.answer(Err(failure)),
+        },
+    };
+    exchange.taken_by(instance.id);
+
+    let id = request.id;
+    // What is in the body when the guest ends is all there will be, so each
+    // arm settles the exchange before the store can go.
+    match call(&blueprint, &mut instance, request, &exchange).await {
+        Ok(()) => {
+            let complete = exchange.settle(Failure::Guest(NO_RESPONSE.into()));
+            if !complete {
+                blueprint.unfinished(instance.id, id);
+            } else if instance.is_reusable() {
+                instance.store.data().output.set_request(None);
+                lease.put_back(instance);
+            }
+        }
+        Err(error) => {
+            exchange.settle(blueprint.failed(instance.id, Some(id), "failed", &error));
+        }
+    }
+}
+
+async fn call(
+    blueprint: &Blueprint,
+    instance: &mut Instance,
+    request: Request,
+    exchange: &Arc<Exchange>,
+) -> wasmtime::Result<()> {
+    let Proxy::P2(proxy) = &instance.proxy else {
+        wasmtime::bail!("a p3 component on the plain engine");
+    };
+    let store = &mut instance.store;
+    instance.served += 1;
+    store.data().output.set_request(Some(request.id));
+    // While it was idle the epoch went on; without this it would yield at once.
+    store.set_epoch_deadline(store.data().ticks());
+
+    let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
+    let scheme = scheme(&request);
+    let http = request.http.map(|body| watched(body, exchange));
+    let mut view = store.data_mut().http();
+    let incoming = view.new_incoming_request(scheme, http)?;
+    let outparam = view.new_response_outparam_from_callback({
+        let exchange = exchange.clone();
+        move |result| {
+            exchange.answer(result.map_err(|code| declined(&app, instance_id, id, &code)));
+        }
+    })?;
+
+    let _running = blueprint.component.engines.running();
+    proxy
+        .wasi_http_incoming_handler()
+        .call_handle(store, incoming, outparam)
+        .await
+}
+
+/// The scheme as p2 has it.
+pub fn scheme(request: &Request) -> Scheme {
+    match request.http.uri().scheme() {
+        Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
+        _ => Scheme::Http,
+    }
+}

@@ -1,0 +1,144 @@
+//! What all instances of an app are made from, and one of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::handler::Proxy;
+
+use super::Failure;
+use crate::config::Limits;
+use crate::guest::profile::Profiler;
+use crate::guest::store::Template;
+use crate::guest::{Component, State};
+use crate::request_id::RequestId;
+
+/// A component with the settings of one app: what its pool makes instances of.
+pub struct Blueprint {
+    pub component: Component,
+    pub template: Template,
+    pub limits: Limits,
+    pub profiler: Option<Profiler>,
+    /// The generation that made the pool, for names in logs and profiles.
+    pub generation: u64,
+    /// Everything the pool spawns; shutdown waits for it.
+    pub tasks: TaskTracker,
+    pub count: AtomicU64,
+}
+
+/// A store and the instance in it.
+pub struct Instance {
+    /// From 1, in the order they were made by their pool.
+    pub id: u64,
+    pub store: Store<State>,
+    pub proxy: Proxy,
+    /// Requests it took.
+    pub served: usize,
+    pub blueprint: Arc<Blueprint>,
+}
+
+impl Instance {
+    /// Makes a store and instantiates the component in it.
+    ///
+    /// # Errors
+    /// `Busy` when the engine has no room left; else the guest's own fault.
+    pub async fn new(blueprint: &Arc<Blueprint>) -> Result<Self, Failure> {
+        let id = blueprint.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let component = &blueprint.component;
+        let engine = &component.engines.side(component.kind).engine;
+        let recording = blueprint.profiler.as_ref().and_then(|profiler| {
+            profiler.start(&component.engines, component.kind, &component.compiled)
+        });
+        let mut store = State::store(
+            engine,
+            &blueprint.template,
+            blueprint.generation,
+            id,
+            recording,
+        );
+        match component.instantiate(&mut store).await {
+            Ok(proxy) => Ok(Self {
+                id,
+                store,
+                proxy,
+                served: 0,
+                blueprint: blueprint.clone(),
+            }),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                warn!(
+                    app = blueprint.app(),
+                    "no room for another instance on this node: {error:#}"
+                );
+                Err(Failure::busy())
+            }
+            Err(error) => Err(blueprint.failed(id, None, "could not start", &error)),
+        }
+    }
+
+    /// Whether it may take another request after those it has served.
+    pub fn is_reusable(&self) -> bool {
+        self.served < self.blueprint.limits.max_requests_per_instance.get()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(recording) = self.store.data_mut().recording.take()
+            && let Some(profiler) = &self.blueprint.profiler
+        {
+            profiler.finish(self.id, recording);
+        }
+    }
+}
+
+impl Blueprint {
+    /// The app's name.
+    pub fn app(&self) -> &str {
+        &self.template.app
+    }
+
+    /// Logs what a guest did wrong, once, and makes the failure that its requests see.
+    ///
+    /// An exit with code 0 is a guest that will not be used again, and no fault.
+    pub fn failed(
+        &self,
+        instance: u64,
+        request: Option<RequestId>,
+        what: &str,
+        error: &wasmtime::Error,
+    ) -> Failure {
+        if let Some(I32Exit(0)) = error.downcast_ref() {
+            return Failure::Guest("the guest exited".into());
+        }
+        let app = self.app();
+        let generation = self.generation;
+        match request {
+            Some(request) => {
+                warn!(app, generation, instance, %request, "the guest {what}: {error:?}")
+            }
+            None => warn!(app, generation, instance, "the guest {what}: {error:?}"),
+        }
+        Failure::Guest(format!("the guest {what}"))
+    }
+
+    /// Logs a guest that answered with an error code, and makes the failure that its request sees.
+    pub fn declined(&self, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
+        declined(&self.template.app, instance, request, code)
+    }
+
+    /// Logs a guest that returned before it had finished its response.
+    pub fn unfinished(&self, instance: u64, request: RequestId) {
+        let app = self.app();
+        warn!(app, instance, %request, "the guest returned before its response was finished");
+    }
+}
+
+/// See [`Blueprint::declined`]; for where only the name can be had.
+pub fn declined(app: &str, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
+    warn!(app, instance, %request, "the guest answered with the error {code:?}");
+    Failure::Guest("the guest answered with an error".into())
+}

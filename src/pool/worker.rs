@@ -1,0 +1,240 @@
+//! A worker: the task that drives one store and the requests on it.
+//!
+//! Two futures, one inside the other. The inner runs in the store's event loop:
+//! it starts requests and lists the worker. A guest that computes, or a host
+//! call that blocks, keeps it from being polled at all, so every clock is in
+//! the outer one, which polls the loop and reviews the ledger after each poll.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
+use wasmtime::component::Accessor;
+
+use super::call;
+use super::instance::Instance;
+use super::ledger::{Entry, Ledger, Standing, Verdict};
+use super::shared::{Job, Seat, Shared};
+use super::{Failure, GATHER_MAX, GATHER_TURNS};
+use crate::guest::State;
+
+/// Why a worker ended.
+enum End {
+    /// It was idle for its timeout, or used up.
+    Done,
+    TimedOut,
+    Failed(wasmtime::Error),
+}
+
+/// Makes an instance for `first` and serves on it until it is used up, idle, or fails.
+pub async fn work(shared: Arc<Shared>, first: Job) {
+    // In the order of their end, last to first: the requests are told, the
+    // store goes, and then its slot is free.
+    let seat = Arc::new(Seat::default());
+    let _closing = Closing(shared.clone(), seat.clone());
+    if !first.exchange.has_client() {
+        return;
+    }
+    first.exchange.start();
+    let blueprint = &shared.blueprint;
+    let made = timeout(blueprint.limits.request_timeout, Instance::new(blueprint)).await;
+    let mut instance = match made.unwrap_or(Err(Failure::TimedOut)) {
+        Ok(instance) => instance,
+        Err(failure) => {
+            first.exchange.answer(Err(failure));
+            return first.exchange.publish();
+        }
+    };
+    let ledger = Mutex::new(Ledger::new());
+
+    let id = instance.id;
+    let end = drive(&shared, &seat, &mut instance, &ledger, first).await;
+    let mut ledger = lock(&ledger);
+    ledger.failure = match end {
+        End::Done => Failure::Guest("the guest exited".into()),
+        End::TimedOut => {
+            warn!(
+                app = blueprint.app(),
+                instance = id,
+                "the guest took too long and was ended"
+            );
+            Failure::TimedOut
+        }
+        End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
+    };
+}
+
+async fn drive(
+    shared: &Arc<Shared>,
+    seat: &Arc<Seat>,
+    instance: &mut Instance,
+    ledger: &Mutex<Ledger>,
+    first: Job,
+) -> End {
+    let blueprint = &shared.blueprint;
+    let limits = &blueprint.limits;
+    let engines = &blueprint.component.engines;
+    let Instance {
+        store, proxy, id, ..
+    } = instance;
+    let id = *id;
+    let output = store.data().output.clone();
+
+    let inside = async |accessor: &Accessor<State>| {
+        let mut calls = FuturesUnordered::new();
+        let mut served = 0;
+        let mut first = Some(first);
+        std::future::poll_fn(|cx| {
+            seat.waker.register(cx.waker());
+            loop {
+                // Drained to Pending: one poll of the set does not poll all that are ready.
+                while let Poll::Ready(Some(result)) = calls.poll_next_unpin(cx) {
+                    if let Err(error) = result {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                let mut book = lock(ledger);
+                book.polled = true;
+                book.forget_ended();
+
+                let spent = served >= limits.max_requests_per_instance.get() || book.overdue();
+                let room = !spent
+                    && book.entries.len() < limits.max_concurrent_per_instance.get()
+                    && (book.responsive || book.entries.is_empty() && calls.is_empty())
+                    && call::is_ready(accessor, proxy, cx);
+                let mut job = first.take().or_else(|| seat.take());
+                if job.is_some() {
+                    book.listed = false;
+                } else if room && !book.listed {
+                    job = shared.list(seat);
+                    book.listed = job.is_none();
+                } else if !room && book.listed {
+                    book.listed = false;
+                    if let Some(job) = shared.unlist(seat) {
+                        shared.redispatch(job);
+                    }
+                }
+                if let Some(Job { request, exchange }) = job {
+                    if !exchange.has_client() {
+                        continue;
+                    }
+                    exchange.start();
+                    exchange.taken_by(id);
+                    exchange.wake_driver(cx.waker());
+                    served += 1;
+                    book.responsive = false;
+                    book.entries.push(Entry::new(request.id, exchange.clone()));
+                    output.set_request(book.only_request());
+                    drop(book);
+                    let instance = (&**blueprint, id, &*proxy);
+                    match call::start(accessor, instance, Job { request, exchange }, ledger) {
+                        Ok(call) => calls.push(call),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                    continue;
+                }
+
+                if !book.entries.is_empty() || !calls.is_empty() {
+                    book.stand(Standing::Busy);
+                    return Poll::Pending;
+                }
+                if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                    book.stand(Standing::PostReturn);
+                    return Poll::Pending;
+                }
+                if spent {
+                    return Poll::Ready(Ok(()));
+                }
+                output.set_request(None);
+                book.stand(Standing::Idle);
+                return Poll::Pending;
+            }
+        })
+        .await
+    };
+
+    let mut running = Some(engines.running());
+    let mut timer = pin!(sleep_until(Instant::now() + limits.request_timeout));
+    let mut event_loop = pin!(store.run_concurrent(inside));
+    let mut turns = 0;
+    std::future::poll_fn(|cx| {
+        loop {
+            if running.is_none() {
+                running = Some(engines.running());
+            }
+            lock(ledger).polled = false;
+            if let Poll::Ready(result) = event_loop.as_mut().poll(cx) {
+                return Poll::Ready(match result.flatten() {
+                    Ok(()) => End::Done,
+                    Err(error) => End::Failed(error),
+                });
+            }
+
+            let mut book = lock(ledger);
+            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS && book.polled {
+                turns += 1;
+                continue;
+            }
+            turns = 0;
+            book.publish();
+            if !book.polled && book.listed {
+                // The guest computes: what was handed to us meanwhile is better served elsewhere.
+                book.listed = false;
+                if let Some(job) = shared.unlist(seat) {
+                    shared.redispatch(job);
+                }
+            }
+            let verdict = book.review(limits, shared.is_evicting());
+            match verdict {
+                Verdict::Kill => return Poll::Ready(End::TimedOut),
+                Verdict::Leave => match shared.unlist(seat) {
+                    None => return Poll::Ready(End::Done),
+                    // Handed over at the last moment: we serve it.
+                    Some(job) => {
+                        book.listed = false;
+                        seat.put(job);
+                        continue;
+                    }
+                },
+                Verdict::Until(at) => {
+                    if timer.deadline() != at {
+                        timer.as_mut().reset(at);
+                    }
+                    if timer.as_mut().poll(cx).is_ready() {
+                        continue;
+                    }
+                }
+            }
+            if book.polled && !book.responsive {
+                // It waits for something: once more, so that it can take another request.
+                book.responsive = true;
+                continue;
+            }
+            if book.is_idle() {
+                running = None;
+            }
+            return Poll::Pending;
+        }
+    })
+    .await
+}
+
+/// The slot of a worker, given back however it ends.
+struct Closing(Arc<Shared>, Arc<Seat>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(job) = self.0.unlist(&self.1) {
+            self.0.redispatch(job);
+        }
+        self.0.closed();
+    }
+}
+
+pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,5 @@
+//! The integration tests: one binary, a module per behaviour.
+
+mod manifests;
+mod pools;
+mod support;
