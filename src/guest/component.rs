@@ -31,6 +31,8 @@ pub struct Component {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ComponentError {
     #[error("{0}")]
+    Unreadable(String),
+    #[error("{0}")]
     NotWasm(String),
     #[error("it is {0}")]
     WrongWorld(String),

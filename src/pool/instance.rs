@@ -19,7 +19,7 @@ use crate::request_id::RequestId;
 
 /// A component with the settings of one app: what its pool makes instances of.
 pub struct Blueprint {
-    pub component: Component,
+    pub component: Arc<Component>,
     pub template: Template,
     pub limits: Limits,
     pub profiler: Option<Profiler>,

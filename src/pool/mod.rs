@@ -128,6 +128,11 @@ impl Pool {
         }
     }
 
+    /// Whether both are the same pool.
+    pub fn is(&self, other: &Pool) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Instances alive, idle ones included.
     pub fn live(&self) -> usize {
         match &*self.0 {

@@ -50,7 +50,7 @@ pub fn limits() -> Limits {
 /// A pool of the guest `name`, and what shutdown would wait for.
 pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
     let tasks = TaskTracker::new();
-    let component = Component::load(&engines(), None, &guest(name)).expect(name);
+    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
     let blueprint = Blueprint {
         component,
         template: Template {

@@ -1,0 +1,86 @@
+//! Waits for a hint, reloads, logs the outcome; forever.
+
+mod reload;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+use crate::shutdown::Shutdown;
+pub use reload::{Outcome, Reloader};
+use watch::Watch;
+
+/// A hint may be lost; what changed is found this much later at the latest.
+const RESCAN: Duration = Duration::from_secs(10);
+
+/// Hints that follow one another this closely are one change.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// A change that never becomes quiet is looked at after this all the same.
+const MAX_DELAY: Duration = Duration::from_millis(200);
+
+/// When to look again at a file that may have been half written.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Something may have changed. Never a fact: contents decide.
+#[derive(Clone, Default)]
+pub struct Hint(Arc<Notify>);
+
+impl Hint {
+    pub fn give(&self) {
+        self.0.notify_one();
+    }
+
+    /// Resolves at the next hint, or at once if one was given since the last.
+    async fn given(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// Keeps what runs in step with the files until shutdown begins.
+///
+/// `hint` is how others, such as SIGHUP, ask for a look.
+pub async fn run(mut reloader: Reloader, hint: Hint, shutdown: Shutdown) {
+    let mut watch = Watch::start(hint.clone());
+    let mut next = Instant::now() + RESCAN;
+    loop {
+        watch.follow(&reloader.current().load().config);
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = sleep_until(next) => {}
+            () = hint.given() => {
+                let until = Instant::now() + MAX_DELAY;
+                while Instant::now() < until && timeout(QUIET, hint.given()).await.is_ok() {}
+            }
+        }
+        let outcome = tokio::select! {
+            () = shutdown.begun() => return,
+            outcome = reloader.reload() => outcome,
+        };
+        next = Instant::now() + if outcome.look_again { RETRY } else { RESCAN };
+        report(&outcome);
+    }
+}
+
+fn report(outcome: &Outcome) {
+    for problem in &outcome.problems {
+        error!("{problem}");
+    }
+    for warning in &outcome.warnings {
+        warn!("{warning}");
+    }
+    if let Some(swap) = &outcome.swap {
+        info!(
+            generation = swap.number,
+            retired = swap.retired,
+            apps = swap.apps,
+            changed = swap.changed,
+            elapsed = ?swap.elapsed,
+            "reloaded"
+        );
+    }
+}

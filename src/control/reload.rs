@@ -1,0 +1,220 @@
+//! One reload: load, compare, build, swap.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::certificates::{Certificates, LocalCa};
+use crate::config::{Config, Problem};
+use crate::generation::{App, Builder, Current, Generation};
+use crate::systemd;
+
+/// Retired apps whose idle instances are kept for the case that the change is taken back.
+const MAX_RETIRED: usize = 32;
+
+/// Replaces the current generation when its files have changed.
+pub struct Reloader {
+    path: PathBuf,
+    current: Arc<Current>,
+    builder: Arc<Builder>,
+    ca: Arc<LocalCa>,
+    /// What waits for retired pools to empty.
+    tasks: TaskTracker,
+    retired: Vec<Arc<App>>,
+    /// What was last said about the manifest or the certificates: said once.
+    said: String,
+}
+
+/// What one reload came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Absent where nothing changed, or nothing could.
+    pub swap: Option<Swap>,
+    /// What is wrong, as far as it was not said before.
+    pub problems: Vec<String>,
+    pub warnings: Vec<String>,
+    /// Something may be half written.
+    pub look_again: bool,
+}
+
+/// A generation went, another came.
+#[derive(Debug)]
+pub struct Swap {
+    pub number: u64,
+    pub retired: u64,
+    pub apps: usize,
+    /// Apps whose instances are not those of before.
+    pub changed: usize,
+    pub elapsed: Duration,
+}
+
+impl Reloader {
+    pub fn new(
+        path: PathBuf,
+        current: Arc<Current>,
+        builder: Arc<Builder>,
+        ca: Arc<LocalCa>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            path,
+            current,
+            builder,
+            ca,
+            tasks,
+            retired: Vec::new(),
+            said: String::new(),
+        }
+    }
+
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// Looks at every file and swaps in a new generation if one of them changed.
+    ///
+    /// On an error the current generation keeps serving: nothing is swapped
+    /// until the new one is complete.
+    pub async fn reload(&mut self) -> Outcome {
+        let started = Instant::now();
+        let running = self.current.load();
+        let mut outcome = Outcome::default();
+
+        let path = self.path.clone();
+        let ca = self.ca.clone();
+        let before = running.clone();
+        let read = tokio::task::spawn_blocking(move || read(&path, &before, &ca)).await;
+        let (config, certificates, trouble) = match read {
+            Ok(Ok(read)) => read,
+            Ok(Err(problems)) => {
+                self.say_once(problems, &mut outcome);
+                return outcome;
+            }
+            Err(_) => return outcome,
+        };
+        self.say_once(trouble, &mut outcome);
+
+        self.retired.retain(|app| app.pool.as_ref().is_some_and(|pool| pool.live() > 0));
+        let built = self
+            .builder
+            .build(
+                running.number + 1,
+                config,
+                certificates,
+                Some(&running),
+                &self.retired,
+                |_| {},
+            )
+            .await;
+        for fault in &built.faults {
+            outcome.look_again |= fault.unfinished;
+            if !fault.unfinished && !fault.known {
+                let state = match fault.serving {
+                    true => "its last good version goes on serving",
+                    false => "its hosts answer 503",
+                };
+                outcome.problems.push(format!("{}; {state}", fault.problem));
+            }
+        }
+        if built.unchanged {
+            return outcome;
+        }
+
+        systemd::reloading();
+        let next = built.generation;
+        outcome.warnings = refused(&running.config, &next.config);
+        let number = next.number;
+        let changed = changed(&running, &next);
+        let apps = next.apps.len();
+        let retiring = retiring(&running, &next);
+        self.retired.retain(|old| !next.apps.values().any(|app| app.same_pool(old)));
+        // From here on no new request finds the old generation. Its pools live
+        // on in the requests that hold it, and until their instances are gone.
+        drop(self.current.swap(next));
+        self.retire(retiring, running.number);
+        systemd::ready(&format!("serving {apps} apps, generation {number}"));
+        outcome.swap = Some(Swap {
+            number,
+            retired: running.number,
+            apps,
+            changed,
+            elapsed: started.elapsed(),
+        });
+        outcome
+    }
+
+    fn retire(&mut self, apps: Vec<Arc<App>>, generation: u64) {
+        for app in &apps {
+            let Some(pool) = app.pool.clone() else { continue };
+            let name = app.name.clone();
+            self.tasks.spawn(async move {
+                let started = Instant::now();
+                pool.emptied().await;
+                info!(app = %name, generation, elapsed = ?started.elapsed(), "drained");
+            });
+        }
+        self.retired.extend(apps);
+        let excess = self.retired.len().saturating_sub(MAX_RETIRED);
+        for app in self.retired.drain(..excess) {
+            if let Some(pool) = &app.pool {
+                pool.evict(true);
+            }
+        }
+    }
+
+    /// Passes on problems that are not those of the last time.
+    fn say_once(&mut self, problems: Vec<Problem>, outcome: &mut Outcome) {
+        let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let all = text.join("\n");
+        if all != self.said {
+            outcome.problems.extend(text);
+            self.said = all;
+        }
+    }
+}
+
+type Read = (Config, Arc<Certificates>, Vec<Problem>);
+
+/// Reads the manifest and the certificates. Certificates that cannot be used
+/// leave those of before in place, and are the problems returned beside.
+fn read(
+    path: &std::path::Path,
+    running: &Generation,
+    ca: &Arc<LocalCa>,
+) -> Result<Read, Vec<Problem>> {
+    let config = Config::load(path).map_err(|problems| problems.0)?;
+    let (certificates, trouble) = Certificates::renew(&running.certificates, &config, ca);
+    Ok((config, certificates, trouble))
+}
+
+/// Settings that only a restart can apply, by name.
+fn refused(running: &Config, next: &Config) -> Vec<String> {
+    running
+        .changes_needing_restart(next)
+        .into_iter()
+        .map(|key| format!("{key} changed in the manifest and is not applied: it needs a restart"))
+        .collect()
+}
+
+fn changed(running: &Generation, next: &Generation) -> usize {
+    next.apps
+        .iter()
+        .filter(|(name, app)| match running.apps.get(*name) {
+            Some(old) => !old.same_pool(app),
+            None => true,
+        })
+        .count()
+}
+
+/// Apps whose pool is not in the next generation.
+fn retiring(running: &Generation, next: &Generation) -> Vec<Arc<App>> {
+    running
+        .apps
+        .values()
+        .filter(|old| old.pool.is_some() && !next.apps.values().any(|app| app.same_pool(old)))
+        .cloned()
+        .collect()
+}

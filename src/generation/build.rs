@@ -1,0 +1,349 @@
+//! Building a generation: what did not change is taken over, what did is made anew.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::files::Files;
+use super::{App, Generation};
+use crate::certificates::Certificates;
+use crate::config::{self, AppName, Config, Problem};
+use crate::guest::cache::Cache;
+use crate::guest::component::Digest;
+use crate::guest::profile::Profiler;
+use crate::guest::store::Template;
+use crate::guest::{Component, ComponentError, Engines};
+use crate::pool::{Blueprint, Failure, Pool};
+
+/// What generations are built with; one for the whole process.
+pub struct Builder {
+    engines: Arc<Engines>,
+    cache: Option<Cache>,
+    /// What pools spawn; shutdown waits for it.
+    tasks: TaskTracker,
+    files: Mutex<Files>,
+    /// One permit for each core that may compile: all but one.
+    cores: Arc<Semaphore>,
+}
+
+/// A new generation, and what is wrong in it.
+pub struct Built {
+    pub generation: Generation,
+    /// Apps whose component cannot be used as it is now. They keep their last good version, if there was one.
+    pub faults: Vec<Fault>,
+    /// Nothing differs from what runs.
+    pub unchanged: bool,
+}
+
+/// One app's component cannot be used.
+pub struct Fault {
+    pub app: AppName,
+    pub problem: Problem,
+    /// The file was changed just now, so it may only be half written: look again before saying anything.
+    pub unfinished: bool,
+    /// The same was found the last time.
+    pub known: bool,
+    /// An earlier version goes on serving.
+    pub serving: bool,
+}
+
+impl Builder {
+    /// `cache` keeps compiled code; without it every start compiles everything.
+    pub fn new(engines: Arc<Engines>, cache: Option<Cache>, tasks: TaskTracker) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Arc::new(Self {
+            engines,
+            cache,
+            tasks,
+            files: Mutex::default(),
+            cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+        })
+    }
+
+    /// Builds the generation of `config`, taking over from `running` and from
+    /// `retired` what they have of it. `progress` hears of each app that is ready.
+    pub async fn build(
+        self: &Arc<Self>,
+        number: u64,
+        config: Config,
+        certificates: Arc<Certificates>,
+        running: Option<&Generation>,
+        retired: &[Arc<App>],
+        progress: impl Fn(&AppName),
+    ) -> Built {
+        let unread: Vec<Arc<Component>> = running
+            .into_iter()
+            .flat_map(|generation| generation.apps.values())
+            .chain(retired)
+            .filter_map(|app| Some(app.made_of.as_ref()?.0.clone()))
+            .collect();
+        let known = Arc::new(Components(Mutex::new(unread)));
+
+        let mut building = JoinSet::new();
+        for (name, settings) in &config.apps {
+            let job = Job {
+                builder: self.clone(),
+                name: name.clone(),
+                settings: settings.clone(),
+                number,
+                running: running.and_then(|generation| generation.apps.get(name).cloned()),
+                retired: retired.iter().filter(|app| app.name == *name).cloned().collect(),
+                known: known.clone(),
+            };
+            building.spawn(job.app());
+        }
+
+        let mut apps = BTreeMap::new();
+        let mut faults = Vec::new();
+        // A build that panicked leaves its app out; it is logged by the runtime's hook.
+        while let Some(result) = building.join_next().await {
+            let Ok((app, fault)) = result else { continue };
+            progress(&app.name);
+            faults.extend(fault);
+            apps.insert(app.name.clone(), app);
+        }
+        self.lock_files()
+            .retain(|path| config.apps.values().any(|app| app.component.value == path));
+
+        let unchanged = running.is_some_and(|running| {
+            running.config == config
+                && Arc::ptr_eq(&running.certificates, &certificates)
+                && running.apps.len() == apps.len()
+                && running.apps.iter().zip(&apps).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
+        });
+        Built {
+            generation: Generation::new(number, config, certificates, apps),
+            faults,
+            unchanged,
+        }
+    }
+
+    fn lock_files(&self) -> std::sync::MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Components at hand, so that one file in two apps, or under new settings, is compiled once.
+struct Components(Mutex<Vec<Arc<Component>>>);
+
+impl Components {
+    fn get(&self, digest: &Digest) -> Option<Arc<Component>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|component| component.digest == *digest).cloned()
+    }
+
+    fn add(&self, component: &Arc<Component>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(component.clone());
+    }
+}
+
+/// One app's part of a build.
+struct Job {
+    builder: Arc<Builder>,
+    name: AppName,
+    settings: config::App,
+    number: u64,
+    running: Option<Arc<App>>,
+    retired: Vec<Arc<App>>,
+    known: Arc<Components>,
+}
+
+impl Job {
+    async fn app(self) -> (Arc<App>, Option<Fault>) {
+        let path = self.settings.component.value.clone();
+        let builder = self.builder.clone();
+        let look = blocking(move || builder.lock_files().look(&path)).await;
+        let content = match look {
+            Ok(content) => content,
+            Err(error) => {
+                let unfinished = error.kind() == io::ErrorKind::ResourceBusy;
+                let error = ComponentError::Unreadable(error.to_string());
+                return self.fall_back(None, error, unfinished);
+            }
+        };
+
+        if let Some(running) = &self.running {
+            if running.is_made_of(&content.digest, &self.settings) {
+                return (running.without_fault(), None);
+            }
+            if let Some(tried) = &running.fault
+                && tried.digest == Some(content.digest)
+                && tried.settings == self.settings
+            {
+                let error = tried.error.clone();
+                return self.fall_back(tried.digest, error, content.fresh);
+            }
+        }
+        // A change that is taken back within the idle timeout finds its instances warm.
+        let same = |app: &&Arc<App>| app.is_made_of(&content.digest, &self.settings);
+        if let Some(warm) = self.retired.iter().find(same) {
+            if let Some(pool) = &warm.pool {
+                pool.evict(false);
+            }
+            return (warm.without_fault(), None);
+        }
+
+        let made = match self.component(content.digest, content.bytes).await {
+            Ok(component) => self.pool(component).await,
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok((component, pool)) => {
+                let app = App {
+                    name: self.name,
+                    pool: Some(pool),
+                    made_of: Some((component, self.settings)),
+                    fault: None,
+                };
+                (Arc::new(app), None)
+            }
+            Err(error) => self.fall_back(Some(content.digest), error, content.fresh),
+        }
+    }
+
+    /// The component with this digest: one at hand, or compiled from `bytes`, or read again.
+    async fn component(
+        &self,
+        digest: Digest,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Arc<Component>, ComponentError> {
+        let Ok(_core) = self.builder.cores.acquire().await else {
+            return Err(ComponentError::Compile("tidegate is stopping".into()));
+        };
+        if let Some(component) = self.known.get(&digest) {
+            return Ok(component);
+        }
+        let builder = self.builder.clone();
+        let path = self.settings.component.value.clone();
+        let app = self.name.clone();
+        let component = blocking(move || {
+            let unreadable = |e: io::Error| ComponentError::Unreadable(e.to_string());
+            let bytes = match bytes {
+                Some(bytes) => bytes,
+                None => {
+                    let content = builder.lock_files().read(&path).map_err(unreadable)?;
+                    content.bytes.unwrap_or_default()
+                }
+            };
+            let started = Instant::now();
+            let component = Component::load(&builder.engines, builder.cache.as_ref(), &bytes)?;
+            let elapsed = started.elapsed();
+            info!(%app, size = bytes.len(), ?elapsed, "loaded a component");
+            Ok(Arc::new(component))
+        })
+        .await?;
+        self.known.add(&component);
+        Ok(component)
+    }
+
+    /// A pool for the component, which has been started once as proof.
+    async fn pool(
+        &self,
+        component: Arc<Component>,
+    ) -> Result<(Arc<Component>, Pool), ComponentError> {
+        let settings = &self.settings;
+        let name = self.name.as_str();
+        let blueprint = Blueprint {
+            component: component.clone(),
+            template: Template {
+                app: name.into(),
+                env: settings.env.clone().into_iter().collect(),
+                args: settings.args.clone(),
+                memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
+            },
+            limits: settings.limits.clone(),
+            profiler: settings.profile.clone().map(|profile| {
+                Profiler::new(profile, name, self.number, self.builder.tasks.clone())
+            }),
+            generation: self.number,
+            tasks: self.builder.tasks.clone(),
+            count: 0.into(),
+        };
+        match Pool::prove(blueprint).await {
+            Ok(blueprint) => Ok((component, Pool::new(blueprint))),
+            Err(Failure::TimedOut) => Err(ComponentError::Start(
+                "it took longer than its request_timeout".into(),
+            )),
+            Err(failure) => Err(ComponentError::Start(failure.to_string())),
+        }
+    }
+
+    /// The app as it serves now, if it does, and what is wrong with its file.
+    fn fall_back(
+        self,
+        digest: Option<Digest>,
+        error: ComponentError,
+        unfinished: bool,
+    ) -> (Arc<App>, Option<Fault>) {
+        let component = &self.settings.component;
+        let message = format!("{} cannot be served: {error}", component.value.display());
+        let running = self.running.as_ref();
+        let known = running.filter(|app| {
+            let tried = app.fault.as_ref();
+            tried.is_some_and(|tried| {
+                tried.digest == digest
+                    && tried.settings == self.settings
+                    && tried.error.to_string() == error.to_string()
+            })
+        });
+        let fault = Fault {
+            app: self.name.clone(),
+            problem: component.place.problem(message),
+            unfinished,
+            known: known.is_some(),
+            serving: running.is_some_and(|app| app.pool.is_some()),
+        };
+        // Nothing is remembered of a file that may be half written.
+        if let Some(as_it_was) = known.or(running.filter(|_| unfinished)) {
+            return (as_it_was.clone(), Some(fault));
+        }
+        let app = App {
+            pool: running.and_then(|app| app.pool.clone()),
+            made_of: running.and_then(|app| app.made_of.clone()),
+            fault: (!unfinished).then_some(Tried {
+                digest,
+                settings: self.settings,
+                error,
+            }),
+            name: self.name,
+        };
+        (Arc::new(app), Some(fault))
+    }
+}
+
+impl App {
+    /// Whether its pool runs the component with this digest under these settings.
+    fn is_made_of(&self, digest: &Digest, settings: &config::App) -> bool {
+        let made_of = self.made_of.as_ref();
+        made_of.is_some_and(|(component, with)| component.digest == *digest && with == settings)
+    }
+
+    /// The same app, once nothing is wrong with its file any more.
+    fn without_fault(self: &Arc<Self>) -> Arc<Self> {
+        match self.fault {
+            None => self.clone(),
+            Some(_) => Arc::new(Self {
+                name: self.name.clone(),
+                pool: self.pool.clone(),
+                made_of: self.made_of.clone(),
+                fault: None,
+            }),
+        }
+    }
+}
+
+/// Runs `work` off the async threads. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
