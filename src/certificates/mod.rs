@@ -1,2 +1,145 @@
-//! skeleton
-pub struct Certificates(());
+//! Which certificate a host answers with: the operator's, or one from tidegate's own local CA.
+//!
+//! Reading the operator's files is in `given`, issuing in `local_ca`. What is
+//! here belongs to one generation and never changes.
+
+mod given;
+mod local_ca;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+
+use crate::config::{Config, Host, HostPattern, Problem};
+
+pub use local_ca::{CaError, LocalCa};
+
+/// Addresses named by the certificate for clients without SNI that all come to the one `*` host.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Addresses that one certificate names at the most.
+const ADDRESSES_MAX: usize = 32;
+
+/// The certificates of one generation.
+///
+/// The operator's are read and checked when it is built. Those of the local CA
+/// are issued at a host's first handshake, and shared by all generations: with
+/// a thousand hosts, most are never asked for over TLS.
+pub struct Certificates {
+    given: BTreeMap<HostPattern, Arc<CertifiedKey>>,
+    /// What may have a certificate from the local CA: the routes, and whether there is an app behind.
+    served: BTreeMap<HostPattern, bool>,
+    /// What the certificate for clients without SNI names.
+    unnamed: Vec<String>,
+    ca: Arc<LocalCa>,
+}
+
+/// Where a host's certificate comes from. Hosts with equal sources share a certificate.
+#[derive(PartialEq, Eq)]
+enum Source<'a> {
+    Given(&'a HostPattern),
+    /// From the local CA, for this name.
+    Issued(String),
+}
+
+impl Certificates {
+    /// Reads the operator's certificates. Every problem is reported, not only the first.
+    ///
+    /// Reads files: not for async threads.
+    pub fn load(config: &Config, ca: &Arc<LocalCa>) -> Result<Certificates, Vec<Problem>> {
+        let mut given = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (pattern, files) in &config.certificates {
+            match given::read(pattern, files) {
+                Ok(certificate) => {
+                    given.insert(pattern.clone(), Arc::new(certificate));
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+
+        // A folder's wildcard is listed without paths; its components are there as exact hosts.
+        let served: BTreeMap<_, _> =
+            config.hosts.iter().map(|(pattern, paths)| (pattern.clone(), paths.iter().next().is_some())).collect();
+        Ok(Certificates { given, unnamed: unnamed(&served), served, ca: Arc::clone(ca) })
+    }
+
+    /// The certificate of `host`; an exact one beats a wildcard. None where the host is not served.
+    pub fn resolve(&self, host: &Host) -> Option<Arc<CertifiedKey>> {
+        match self.source(host)? {
+            Source::Given(pattern) => self.given.get(pattern).cloned(),
+            Source::Issued(name) => self.ca.leaf(&[name]),
+        }
+    }
+
+    /// The certificate for a client that names no host, or one that is not served.
+    pub fn fallback(&self) -> Option<Arc<CertifiedKey>> {
+        match self.given.get(&HostPattern::Any) {
+            Some(given) => Some(Arc::clone(given)),
+            None => self.ca.leaf(&self.unnamed),
+        }
+    }
+
+    /// Whether a connection made for `named` may carry requests for `host`.
+    pub fn share(&self, named: &Host, host: &Host) -> bool {
+        named == host || self.source(named) == self.source(host)
+    }
+
+    fn source(&self, host: &Host) -> Option<Source<'_>> {
+        if let Some(pattern) = patterns(host).find_map(|pattern| self.given.get_key_value(&pattern)) {
+            return Some(Source::Given(pattern.0));
+        }
+        let (pattern, _) =
+            patterns(host).find_map(|pattern| self.served.get_key_value(&pattern)).filter(|(_, served)| **served)?;
+        match pattern {
+            // A certificate cannot say "any host": it names the one that was asked for.
+            HostPattern::Exact(_) | HostPattern::Any => Some(Source::Issued(name(host).to_owned())),
+            HostPattern::Wildcard(domain) => Some(Source::Issued(format!("*.{}", domain.as_str()))),
+        }
+    }
+}
+
+/// Equal when the operator's certificates are: those of the local CA follow from the hosts.
+impl PartialEq for Certificates {
+    fn eq(&self, other: &Self) -> bool {
+        self.given.len() == other.given.len()
+            && self.given.iter().zip(&other.given).all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.cert == theirs.1.cert)
+    }
+}
+
+/// What can be said of a host, closest first.
+fn patterns(host: &Host) -> impl Iterator<Item = HostPattern> {
+    let parent = host.parent().and_then(Host::from_authority);
+    [Some(HostPattern::Exact(host.clone())), parent.map(HostPattern::Wildcard), Some(HostPattern::Any)]
+        .into_iter()
+        .flatten()
+}
+
+/// A host as certificates name it: an IPv6 address has no brackets there.
+fn name(host: &Host) -> &str {
+    host.as_str().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Clients that send no SNI are those that connect to an address: the addresses served, or else the first host.
+fn unnamed(served: &BTreeMap<HostPattern, bool>) -> Vec<String> {
+    let exact = || {
+        served.keys().filter_map(|pattern| match pattern {
+            HostPattern::Exact(host) => Some(host),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        })
+    };
+    let addresses: Vec<_> =
+        exact().filter(|host| host.is_address()).take(ADDRESSES_MAX).map(|host| name(host).to_owned()).collect();
+    if !addresses.is_empty() {
+        return addresses;
+    }
+    match (served.contains_key(&HostPattern::Any), exact().next()) {
+        (false, Some(first)) => vec![name(first).to_owned()],
+        (true, _) | (false, None) => LOOPBACK.map(str::to_owned).to_vec(),
+    }
+}
+

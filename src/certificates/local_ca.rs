@@ -1,0 +1,276 @@
+//! tidegate's own certificate authority: its root, kept in the state directory, and the leaves it issues.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SerialNumber,
+};
+use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use time::{Duration, OffsetDateTime};
+use tracing::{error, info, warn};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How long the root is valid.
+const ROOT_LIFE: Duration = Duration::days(3652);
+
+/// How long a leaf is valid. A running server replaces it after two thirds of that.
+const LEAF_LIFE: Duration = Duration::days(90);
+
+/// How far certificates are dated back, for clients whose clocks are behind.
+const BACKDATED: Duration = Duration::days(1);
+
+/// Leaves kept in memory. Past this the one that was issued first goes, and is issued again when asked for.
+const LEAVES_MAX: usize = 4096;
+
+/// How a certificate's text begins.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+/// The longest common name that X.509 allows.
+const COMMON_NAME_MAX: usize = 64;
+
+/// A certificate authority of this installation's own, for hosts without a certificate from the operator.
+pub struct LocalCa {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+    /// One key for all leaves: they differ in name only, and live and die with the process.
+    leaf_key: KeyPair,
+    leaf_signer: Arc<dyn SigningKey>,
+    leaves: Mutex<Leaves>,
+}
+
+#[derive(Default)]
+struct Leaves {
+    by_names: HashMap<Vec<String>, Leaf>,
+    /// Counts the leaves issued, so that the oldest is known.
+    issued: u64,
+}
+
+struct Leaf {
+    certificate: Arc<CertifiedKey>,
+    number: u64,
+    issued: OffsetDateTime,
+}
+
+/// Why there is no local CA.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    #[error("cannot {attempt} {}: {source}", path.display())]
+    File { attempt: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "{} does not hold a certificate authority: {reason}; remove it, and a new one is made which clients must be told to trust",
+        path.display()
+    )]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("cannot make a certificate authority: {0}")]
+    Issue(#[from] rcgen::Error),
+    #[error("cannot load the key of local certificates: {0}")]
+    Key(#[from] rustls::Error),
+}
+
+impl LocalCa {
+    /// The CA kept in `state_dir`, made there at the first start.
+    ///
+    /// Its key and certificate are one file, so that a crash cannot leave one
+    /// without the other. `root.crt` is a copy of the certificate, to hand to clients.
+    pub fn open(state_dir: &Path) -> Result<LocalCa, CaError> {
+        let dir = state_dir.join("ca");
+        let path = dir.join("root.pem");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o700)))
+            .map_err(|source| CaError::File { attempt: "create", path: dir.clone(), source })?;
+
+        let kept = match fs::read_to_string(&path) {
+            Ok(pem) => Some(parse_root(pem).map_err(|reason| CaError::Unreadable { path: path.clone(), reason })?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(CaError::File { attempt: "read", path, source }),
+        };
+        let root = match kept {
+            Some(root) if root.outlives_leaves() => root,
+            expiring => {
+                let root = Root::make()?;
+                write_whole(&path, root.pem.as_bytes())
+                    .map_err(|source| CaError::File { attempt: "write", path, source })?;
+                if expiring.is_some() {
+                    warn!("the local certificate authority was about to expire: clients must be told to trust the new one");
+                }
+                root
+            }
+        };
+
+        let copy = dir.join("root.crt");
+        if fs::read_to_string(&copy).ok().as_deref() != Some(root.certificate_pem()) {
+            write_whole(&copy, root.certificate_pem().as_bytes())
+                .map_err(|source| CaError::File { attempt: "write", path: copy.clone(), source })?;
+            info!(path = %copy.display(), "made a certificate authority for local certificates");
+        }
+        LocalCa::new(root)
+    }
+
+    /// A CA that is kept nowhere, for `tidegate check` and tests.
+    pub fn ephemeral() -> Result<LocalCa, CaError> {
+        LocalCa::new(Root::make()?)
+    }
+
+    /// The root's certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// A certificate for `names`: a recent one, or a new one. None, and an error in the log, where none can be issued.
+    pub fn leaf(&self, names: &[String]) -> Option<Arc<CertifiedKey>> {
+        let now = OffsetDateTime::now_utc();
+        let fresh = |leaf: &&Leaf| leaf.issued <= now && now - leaf.issued < LEAF_LIFE * 2 / 3;
+        if let Some(leaf) = self.leaves().by_names.get(names).filter(fresh) {
+            return Some(Arc::clone(&leaf.certificate));
+        }
+
+        // Outside the lock: two handshakes may both issue, and either certificate will do.
+        let certificate = match self.issue(names, now) {
+            Ok(certificate) => Arc::new(certificate),
+            Err(error) => {
+                error!(?names, %error, "cannot issue a local certificate");
+                return None;
+            }
+        };
+        self.leaves().keep(names.to_vec(), Arc::clone(&certificate), now);
+        Some(certificate)
+    }
+
+    fn new(root: Root) -> Result<LocalCa, CaError> {
+        let leaf_key = KeyPair::generate()?;
+        let leaf_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
+        Ok(LocalCa {
+            issuer: Issuer::from_ca_cert_der(&root.certificate, root.key)?,
+            root: root.certificate,
+            leaf_signer: any_supported_type(&leaf_der)?,
+            leaf_key,
+            leaves: Mutex::default(),
+        })
+    }
+
+    fn leaves(&self) -> std::sync::MutexGuard<'_, Leaves> {
+        // A panic leaves at worst a leaf less.
+        self.leaves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issue(&self, names: &[String], now: OffsetDateTime) -> Result<CertifiedKey, rcgen::Error> {
+        let mut leaf = CertificateParams::new(names)?;
+        leaf.distinguished_name = Default::default();
+        if let Some(name) = names.first().filter(|name| name.len() <= COMMON_NAME_MAX) {
+            leaf.distinguished_name.push(DnType::CommonName, name.as_str());
+        }
+        leaf.serial_number = Some(serial()?);
+        leaf.not_before = now - BACKDATED;
+        leaf.not_after = now + LEAF_LIFE;
+        leaf.is_ca = IsCa::ExplicitNoCa;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.use_authority_key_identifier_extension = true;
+
+        let certificate = leaf.signed_by(&self.leaf_key, &self.issuer)?;
+        Ok(CertifiedKey::new(vec![certificate.der().clone()], Arc::clone(&self.leaf_signer)))
+    }
+}
+
+impl Leaves {
+    fn keep(&mut self, names: Vec<String>, certificate: Arc<CertifiedKey>, issued: OffsetDateTime) {
+        if self.by_names.len() >= LEAVES_MAX && !self.by_names.contains_key(&names) {
+            let oldest = self.by_names.iter().min_by_key(|(_, leaf)| leaf.number).map(|(names, _)| names.clone());
+            oldest.and_then(|names| self.by_names.remove(&names));
+        }
+        self.issued += 1;
+        self.by_names.insert(names, Leaf { certificate, number: self.issued, issued });
+    }
+}
+
+/// The CA's key and certificate, and both as the text that is kept.
+struct Root {
+    key: KeyPair,
+    certificate: CertificateDer<'static>,
+    pem: String,
+}
+
+impl Root {
+    fn make() -> Result<Root, rcgen::Error> {
+        let now = OffsetDateTime::now_utc();
+        let key = KeyPair::generate()?;
+        let mut root = CertificateParams::default();
+        root.distinguished_name = Default::default();
+        // Dated, so that two of them in one trust store can be told apart.
+        root.distinguished_name.push(DnType::CommonName, format!("tidegate local CA {}", now.date()));
+        root.serial_number = Some(serial()?);
+        root.not_before = now - BACKDATED;
+        root.not_after = now + ROOT_LIFE;
+        root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+
+        let certificate = root.self_signed(&key)?;
+        let pem = format!("{}{}", key.serialize_pem(), certificate.pem());
+        Ok(Root { key, certificate: certificate.der().clone(), pem })
+    }
+
+    fn outlives_leaves(&self) -> bool {
+        let ends = OffsetDateTime::now_utc() + LEAF_LIFE;
+        X509Certificate::from_der(&self.certificate)
+            .is_ok_and(|(_, root)| root.validity().not_after.timestamp() > ends.unix_timestamp())
+    }
+
+    /// The part of the text that is no secret.
+    fn certificate_pem(&self) -> &str {
+        self.pem.find(CERTIFICATE).map_or("", |start| &self.pem[start..])
+    }
+}
+
+fn parse_root(pem: String) -> Result<Root, String> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("no key in it ({error})"))?;
+    let certificate =
+        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("no certificate in it ({error})"))?;
+    let signer = any_supported_type(&key).map_err(|error| error.to_string())?;
+    CertifiedKey::new(vec![certificate.clone()], signer)
+        .keys_match()
+        .map_err(|_| "its key is not its certificate's".to_owned())?;
+    let key = KeyPair::try_from(&key).map_err(|error| error.to_string())?;
+    Ok(Root { key, certificate, pem })
+}
+
+/// Random: rcgen's own is a digest of the key, which all leaves share.
+fn serial() -> Result<SerialNumber, rcgen::Error> {
+    let mut bytes = [0; 16];
+    default_provider().secure_random.fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
+    // Positive, and never shorter than it looks.
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// Writes a file whole or not at all, for this user only.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = (|| {
+        // A rest of an earlier process with this id would keep its own mode.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}

@@ -1,0 +1,323 @@
+//! From an event to a line, as text or JSON.
+//!
+//! This is a `tracing` subscriber of our own and not tracing-subscriber's: the
+//! access log writes a line per request, and without spans, layers and their
+//! storage a line costs a third.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+use time::OffsetDateTime;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::NonBlocking;
+
+use super::{ACCESS, GUEST};
+use crate::config::LogFormat;
+
+/// Bytes of a line that a thread keeps for the next one.
+const KEPT_MAX: usize = 16 * 1024;
+
+/// Formats events and hands the lines on.
+pub struct Lines {
+    ours: LevelFilter,
+    /// What the libraries below may say: their debug lines would drown ours.
+    libraries: LevelFilter,
+    format: LogFormat,
+    stderr: NonBlocking,
+    file: Option<NonBlocking>,
+}
+
+#[derive(Default)]
+struct Buffers {
+    line: String,
+    /// Holds what is formatted before it is escaped.
+    value: String,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+impl Lines {
+    pub fn new(level: LevelFilter, format: LogFormat, stderr: NonBlocking, file: Option<NonBlocking>) -> Lines {
+        let libraries = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { level.min(LevelFilter::WARN) };
+        Lines { ours: level, libraries, format, stderr, file }
+    }
+
+    fn hand_on(&self, line: &str, target: &str) {
+        // Writing to a queue fails only by dropping the line, which the queue counts.
+        if let Some(file) = &self.file {
+            let _ = file.clone().write_all(line.as_bytes());
+        }
+        if self.file.is_none() || target != ACCESS {
+            let _ = self.stderr.clone().write_all(line.as_bytes());
+        }
+    }
+}
+
+impl Subscriber for Lines {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Levels never change while we run, so the answer holds and costs one load from then on.
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        let ours = target == ACCESS || target == GUEST || target.starts_with("tidegate");
+        metadata.is_event() && *metadata.level() <= if ours { self.ours } else { self.libraries }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.ours)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let write = |buffers: &mut Buffers| {
+            buffers.line.clear();
+            begin(&mut buffers.line, self.format, OffsetDateTime::now_utc(), *metadata.level(), metadata.target());
+            event.record(&mut Fields { format: self.format, buffers });
+            end(&mut buffers.line, self.format);
+            self.hand_on(&buffers.line, metadata.target());
+            if buffers.line.capacity() + buffers.value.capacity() > KEPT_MAX {
+                *buffers = Buffers::default();
+            }
+        };
+        BUFFERS.with(|buffers| match buffers.try_borrow_mut() {
+            Ok(mut buffers) => write(&mut buffers),
+            // A value that logs while it is formatted.
+            Err(_) => write(&mut Buffers::default()),
+        });
+    }
+
+    // Spans are not enabled, so none of these is called for one that matters.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// A line about the log itself, with a count of lines.
+pub fn notice(format: LogFormat, message: &str, lines: usize) -> String {
+    let mut line = String::new();
+    begin(&mut line, format, OffsetDateTime::now_utc(), Level::WARN, "tidegate::logging");
+    match format {
+        LogFormat::Text => {
+            let _ = write!(line, " {message} lines={lines}");
+        }
+        LogFormat::Json => {
+            let _ = write!(line, r#","message":"{message}","lines":{lines}"#);
+        }
+    }
+    end(&mut line, format);
+    line
+}
+
+fn begin(line: &mut String, format: LogFormat, now: OffsetDateTime, level: Level, target: &str) {
+    match format {
+        LogFormat::Text => {
+            write_time(line, now);
+            // The module a line is from says little to a reader; the two streams that are not the program's own are named.
+            line.push_str(match level {
+                Level::ERROR => " ERROR",
+                Level::WARN => " WARN ",
+                Level::INFO => " INFO ",
+                Level::DEBUG => " DEBUG",
+                Level::TRACE => " TRACE",
+            });
+            if target == ACCESS || target == GUEST {
+                line.push(' ');
+                line.push_str(target);
+            }
+        }
+        LogFormat::Json => {
+            line.push_str(r#"{"time":""#);
+            write_time(line, now);
+            line.push_str(r#"","level":""#);
+            line.push_str(level.as_str());
+            line.push_str(r#"","target":""#);
+            line.push_str(target);
+            line.push('"');
+        }
+    }
+}
+
+fn end(line: &mut String, format: LogFormat) {
+    line.push_str(match format {
+        LogFormat::Text => "\n",
+        LogFormat::Json => "}\n",
+    });
+}
+
+/// RFC 3339 in UTC, to the millisecond: by hand, as the general formatter costs more than the rest of a line.
+fn write_time(line: &mut String, now: OffsetDateTime) {
+    let (year, month, day) = now.to_calendar_date();
+    let (hour, minute, second, milli) = now.to_hms_milli();
+    let digit = |value: u16| char::from(b'0' + (value % 10) as u8);
+    let year = year.clamp(0, 9999) as u16;
+    for value in [year / 1000, year / 100, year / 10, year] {
+        line.push(digit(value));
+    }
+    for (before, value) in
+        [('-', u8::from(month)), ('-', day), ('T', hour), (':', minute), (':', second)]
+    {
+        line.push(before);
+        line.push(digit(u16::from(value / 10)));
+        line.push(digit(u16::from(value)));
+    }
+    line.push('.');
+    for value in [milli / 100, milli / 10, milli] {
+        line.push(digit(value));
+    }
+    line.push('Z');
+}
+
+/// Writes an event's fields: its message bare, the others as `name=value` or JSON members.
+struct Fields<'a> {
+    format: LogFormat,
+    buffers: &'a mut Buffers,
+}
+
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        let line = &mut self.buffers.line;
+        match self.format {
+            LogFormat::Text => {
+                line.push(' ');
+                if field.name() != "message" {
+                    line.push_str(field.name());
+                    line.push('=');
+                }
+            }
+            LogFormat::Json => {
+                line.push_str(",\"");
+                line.push_str(field.name());
+                line.push_str("\":");
+            }
+        }
+    }
+
+    /// A value that needs no escaping.
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        self.name(field);
+        let _ = write!(self.buffers.line, "{value}");
+    }
+
+    /// A value that is formatted first and escaped then.
+    fn formatted(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let mut text = std::mem::take(&mut self.buffers.value);
+        text.clear();
+        let _ = text.write_fmt(value);
+        self.record_str(field, &text);
+        self.buffers.value = text;
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.name(field);
+        let line = &mut self.buffers.line;
+        match self.format {
+            LogFormat::Json => write_json(line, value),
+            LogFormat::Text if field.name() == "message" => write_escaped(line, value, false),
+            LogFormat::Text if is_word(value) => line.push_str(value),
+            LogFormat::Text => {
+                line.push('"');
+                write_escaped(line, value, true);
+                line.push('"');
+            }
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.formatted(field, format_args!("{value:?}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.formatted(field, format_args!("{}", Causes(value)));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match self.format {
+            // JSON has no word for what is no number.
+            LogFormat::Json if !value.is_finite() => self.plain(field, "null"),
+            LogFormat::Text | LogFormat::Json => self.plain(field, value),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+struct Causes<'a>(&'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value can stand in a line without quotes.
+fn is_word(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='))
+}
+
+/// What clients and guests send must not be able to end a line or to move a terminal's cursor.
+fn write_escaped(line: &mut String, value: &str, quoted: bool) {
+    for char in value.chars() {
+        match char {
+            '"' | '\\' if quoted => line.extend(['\\', char]),
+            char if char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                line.extend(char.escape_default());
+            }
+            char => line.push(char),
+        }
+    }
+}
+
+fn write_json(line: &mut String, value: &str) {
+    line.push('"');
+    if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        line.push_str(value);
+    } else {
+        for char in value.chars() {
+            match char {
+                '"' | '\\' => line.extend(['\\', char]),
+                '\n' => line.push_str("\\n"),
+                char if char < ' ' => {
+                    let _ = write!(line, "\\u{:04x}", char as u32);
+                }
+                char => line.push(char),
+            }
+        }
+    }
+    line.push('"');
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+//! Log lines: from `tracing` events to standard error and rolling files, off the threads that serve.
+//!
+//! An event is formatted once, by the thread that logs it, and handed to a
+//! bounded queue (tracing-appender's). A line that finds the queue full, or the
+//! disk, is counted and the count is logged: serving never waits for a log.
+
+mod file;
+mod line;
+mod sink;
+
+use std::io;
+use std::path::PathBuf;
+
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+
+use crate::config::{Log, LogLevel};
+use file::RollingFile;
+use line::Lines;
+use sink::Output;
+
+/// The target of access-log lines. They go to the file alone where there is one.
+pub const ACCESS: &str = "access";
+
+/// The target of lines that guests write.
+pub const GUEST: &str = "guest";
+
+/// Lines that wait for the disk at the most; at some 200 bytes each, a few MiB.
+const LINES_WAITING_MAX: usize = 16 * 1024;
+
+/// Writes out the lines that wait, when dropped. It lives as long as `main` does:
+/// `std::process::exit` would skip it.
+#[must_use = "dropping it ends the log"]
+pub struct Flush {
+    _threads: Vec<WorkerGuard>,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot write log files in {}: {source}", dir.display())]
+    Dir { dir: PathBuf, source: io::Error },
+    #[error("logging was started before")]
+    AlreadyStarted(#[from] SetGlobalDefaultError),
+}
+
+/// Sends every event from here on where `log` says. `RUST_LOG` is not looked at: the manifest is the truth.
+pub fn start(log: &Log) -> Result<Flush, LogError> {
+    let (stderr, stderr_thread) = queue(sink::Stderr, log);
+    let mut threads = vec![stderr_thread];
+    let file = match &log.dir {
+        None => None,
+        Some(dir) => {
+            let file =
+                RollingFile::open(dir, log).map_err(|source| LogError::Dir { dir: dir.clone(), source })?;
+            let (file, file_thread) = queue(file, log);
+            threads.push(file_thread);
+            Some(file)
+        }
+    };
+    set_global_default(Lines::new(level(log.level), log.format, stderr, file))?;
+    Ok(Flush { _threads: threads })
+}
+
+fn queue(output: impl Output, log: &Log) -> (NonBlocking, WorkerGuard) {
+    let (sink, dropped) = sink::Sink::new(output, log.format);
+    let (writer, thread) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_WAITING_MAX)
+        .lossy(true)
+        .thread_name("log")
+        .finish(sink);
+    // The queue can be counted only once it is there, and it takes the sink.
+    let _ = dropped.set(writer.error_counter());
+    (writer, thread)
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

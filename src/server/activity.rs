@@ -1,0 +1,178 @@
+//! What a connection is doing, and since when: from this its time limits follow.
+//!
+//! hyper has a timer of its own for request heads, which it makes and drops
+//! with each request, and which counts the idle time before a head as part of
+//! it. Here a connection has one timer, set again only when it fires or when a
+//! head comes in pieces.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// From the first byte of a request's head, or from the connection's start, to its last.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between the end of a response and the next request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing of what is written to it.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a connection that is being closed may take for it, once no request runs.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const NEVER: u64 = u64::MAX;
+
+/// Shared by a connection, its socket and the bodies of its responses. Times are in milliseconds from its start.
+#[derive(Debug)]
+pub struct Activity {
+    start: Instant,
+    /// Whether what is read while no request runs is a head: on HTTP/2 it may be anything.
+    reads_are_heads: bool,
+    /// Requests whose response is not complete.
+    requests: AtomicUsize,
+    head_since: AtomicU64,
+    idle_since: AtomicU64,
+    stalled_since: AtomicU64,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Head,
+    Idle,
+    Stall,
+}
+
+/// A request that runs. Dropping it says that its response is complete.
+#[derive(Debug)]
+pub struct Running(Arc<Activity>);
+
+impl Activity {
+    pub fn new(reads_are_heads: bool) -> Activity {
+        Activity {
+            start: Instant::now(),
+            reads_are_heads,
+            requests: AtomicUsize::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            stalled_since: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// A request's head is complete.
+    pub fn begin(self: &Arc<Self>) -> Running {
+        self.requests.fetch_add(1, Relaxed);
+        self.head_since.store(NEVER, Relaxed);
+        Running(Arc::clone(self))
+    }
+
+    /// When the connection is to be closed if nothing happens until then, and why. None while a request runs.
+    pub fn due(&self) -> Option<(Instant, Limit)> {
+        let at = |since: &AtomicU64, limit: Duration| match since.load(Relaxed) {
+            NEVER => None,
+            since => Some(self.start + Duration::from_millis(since) + limit),
+        };
+        let stall = at(&self.stalled_since, STALL_TIMEOUT).map(|at| (at, Limit::Stall));
+        if self.requests.load(Relaxed) > 0 {
+            return stall;
+        }
+        let head = at(&self.head_since, HEAD_TIMEOUT).map(|at| (at, Limit::Head));
+        let waits = head.or_else(|| at(&self.idle_since, IDLE_TIMEOUT).map(|at| (at, Limit::Idle)));
+        [stall, waits].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+
+    fn has_read(&self) {
+        if self.reads_are_heads && self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == NEVER {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    fn has_written(&self, progress: bool) {
+        let stalled = self.stalled_since.load(Relaxed) != NEVER;
+        if progress == stalled {
+            self.stalled_since.store(if progress { NEVER } else { self.now() }, Relaxed);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Before the count, so that nobody sees an idle connection with an old time.
+        self.0.idle_since.store(self.0.now(), Relaxed);
+        self.0.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A socket whose reads and writes are noted.
+#[derive(Debug)]
+pub struct Watched<S> {
+    socket: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub fn new(socket: S, activity: Arc<Activity>) -> Watched<S> {
+        Watched { socket, activity }
+    }
+
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.activity.has_written(written.is_ready());
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.has_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.note(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.note(shut)
+    }
+}

@@ -1,0 +1,158 @@
+//! Bodies on their way: requests to guests, answers to clients.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use tracing::warn;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::access::Record;
+use super::activity::Running;
+use crate::generation::Generation;
+use crate::pool::{self, BodyError};
+use crate::request_id::RequestId;
+
+/// The body of an answer. With it goes what must last as long as the answer does.
+pub struct Body {
+    source: Source,
+    id: RequestId,
+    /// Written to the access log when the body is dropped.
+    record: Option<Box<Record>>,
+    /// The connection is not idle before this is dropped.
+    _running: Running,
+    /// The generation is not retired before this is dropped.
+    _generation: Arc<Generation>,
+}
+
+enum Source {
+    Guest(pool::Body),
+    Page(Option<Bytes>),
+}
+
+impl Body {
+    pub fn guest(
+        body: pool::Body,
+        id: RequestId,
+        record: Option<Box<Record>>,
+        running: Running,
+        generation: Arc<Generation>,
+    ) -> Body {
+        Body { source: Source::Guest(body), id, record, _running: running, _generation: generation }
+    }
+
+    /// A page of our own.
+    pub fn page(
+        page: Bytes,
+        id: RequestId,
+        record: Option<Box<Record>>,
+        running: Running,
+        generation: Arc<Generation>,
+    ) -> Body {
+        let page = Some(page).filter(|page| !page.is_empty());
+        Body { source: Source::Page(page), id, record, _running: running, _generation: generation }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
+        };
+        if let Some(Err(error)) = &frame {
+            // hyper closes the connection or resets the stream, and keeps the reason to itself.
+            warn!(request = %this.id, %error, "answer cut short");
+        }
+        if let Some(record) = &mut this.record {
+            record.note(&frame);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Guest(body) => body.is_end_stream(),
+            Source::Page(page) => page.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Guest(body) => body.size_hint(),
+            Source::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64)),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // hyper does not ask for the end of a body that says it is at it.
+        let ended = http_body::Body::is_end_stream(self);
+        if let Some(record) = &mut self.record {
+            record.finish(ended);
+        }
+    }
+}
+
+/// A request's body as guests take it.
+pub fn upload(body: Incoming, http2: bool) -> WasiBody {
+    if http_body::Body::is_end_stream(&body) {
+        return Empty::new().map_err(|never| match never {}).boxed_unsync();
+    }
+    Upload { body, http2 }.boxed_unsync()
+}
+
+struct Upload {
+    body: Incoming,
+    http2: bool,
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),
+            // hyper takes a stream that was reset with NO_ERROR for one that has ended: to a guest
+            // half an upload would be a whole one.
+            None if self.http2 && !self.body.is_end_stream() => Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What a guest is told of a broken upload.
+fn cause(error: &hyper::Error) -> Error {
+    let malformed = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    if error.is_timeout() {
+        Error::ConnectionReadTimeout
+    } else if malformed || error.is_parse() {
+        Error::HttpProtocolError
+    } else {
+        Error::ConnectionTerminated
+    }
+}

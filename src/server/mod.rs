@@ -1,0 +1,19 @@
+//! From sockets to responses.
+//!
+//! `listener` accepts, `tls` shakes hands, `connection` speaks HTTP within the
+//! limits that `activity` measures, `service` turns one request into one response, `request` judges
+//! and prepares what a guest is handed, `body` carries bodies both ways,
+//! `response` writes the answers that are not a guest's, `access` the log line. The server knows the
+//! generation that serves, and never who changes it.
+
+mod access;
+mod activity;
+mod body;
+mod connection;
+mod listener;
+mod request;
+mod response;
+mod service;
+mod tls;
+
+pub use listener::{BindError, Bound, Listeners, Scheme, serve};

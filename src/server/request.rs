@@ -1,0 +1,169 @@
+//! Judges a request's head and prepares it for a guest.
+
+use std::fmt::Write as _;
+
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Uri};
+
+use super::listener::Scheme;
+use super::response::Refusal;
+use crate::config::Host;
+use crate::request_id::RequestId;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Whom a request is for: as the client wrote it, and what it means.
+#[derive(Debug)]
+pub struct Named {
+    pub authority: Authority,
+    pub host: Host,
+}
+
+/// Whether guests are asked at all: they serve requests for paths, and no tunnels or echoes of the client's own bytes.
+pub fn judge(parts: &Parts) -> Result<(), Refusal> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    if !parts.uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("the path does not begin with /"));
+    }
+    Ok(())
+}
+
+/// Whom a request is for.
+///
+/// HTTP/2 says it in `:authority`, HTTP/1 in its one Host header; where both
+/// are there, they must agree. Anything else means different hosts to different
+/// readers, which is how requests are smuggled past a check.
+pub fn named(parts: &Parts, scheme: Scheme, http2: bool) -> Result<Named, Refusal> {
+    let mut headers = parts.headers.get_all(HOST).iter();
+    let header = match (headers.next(), headers.next()) {
+        (_, Some(_)) => return Err(Refusal::Malformed("there is more than one Host header")),
+        (Some(header), None) => Some(parse(header)?),
+        (None, None) => None,
+    };
+    match (parts.uri.authority(), header) {
+        (None, Some(header)) => Ok(header),
+        (None, None) => Err(Refusal::Malformed("there is no Host header")),
+        (Some(_), None) if !http2 => Err(Refusal::Malformed("there is no Host header")),
+        (Some(authority), header) => {
+            let named = check(authority.clone())?;
+            let port = |named: &Named| named.authority.port_u16().unwrap_or(scheme.port());
+            match header {
+                Some(header) if header.host != named.host || port(&header) != port(&named) => {
+                    Err(Refusal::Malformed("the Host header is not the host of the request's target"))
+                }
+                Some(_) | None => Ok(named),
+            }
+        }
+    }
+}
+
+fn parse(header: &HeaderValue) -> Result<Named, Refusal> {
+    Authority::try_from(header.as_bytes()).map_err(|_| MALFORMED).and_then(check)
+}
+
+fn check(authority: Authority) -> Result<Named, Refusal> {
+    let text = authority.as_str();
+    let host = Some(text).filter(|text| !text.contains('@')).and_then(Host::from_authority).ok_or(MALFORMED)?;
+    // Ports above 65535 parse as text.
+    if authority.port().is_some() && authority.port_u16().is_none() {
+        return Err(MALFORMED);
+    }
+    Ok(Named { authority, host })
+}
+
+const MALFORMED: Refusal = Refusal::Malformed("the Host header is not a host");
+
+/// Makes the head what guests are handed: an absolute URI, no headers that
+/// concern the connection, and what we know about the client instead of what it says.
+pub fn prepare(
+    parts: &mut Parts,
+    authority: Authority,
+    scheme: Scheme,
+    client: &HeaderValue,
+    id: RequestId,
+) -> Result<(), Refusal> {
+    let host = parts.headers.remove(HOST);
+    strip(&mut parts.headers, is_not_for_guests);
+
+    let host = match host {
+        Some(host) => host,
+        None => HeaderValue::try_from(authority.as_str()).map_err(|_| MALFORMED)?,
+    };
+    let proto = HeaderValue::from_static(scheme.as_str());
+    let set = [(FORWARDED_FOR, client.clone()), (FORWARDED_PROTO, proto), (FORWARDED_HOST, host), (REQUEST_ID, header(id))];
+    for (name, value) in set {
+        // As many as HTTP/1 takes at the most are far below what a map holds.
+        parts.headers.try_insert(name, value).map_err(|_| Refusal::Malformed("there are too many headers"))?;
+    }
+
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.scheme = Some(match scheme {
+        Scheme::Http => http::uri::Scheme::HTTP,
+        Scheme::Https => http::uri::Scheme::HTTPS,
+    });
+    uri.authority = Some(authority);
+    uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::Malformed("the target is no URI"))?;
+    Ok(())
+}
+
+/// The id as a header's value.
+pub fn header(id: RequestId) -> HeaderValue {
+    let mut text = String::with_capacity(16);
+    let _ = write!(text, "{id}");
+    // Hexadecimal digits are always a value.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Removes from a guest's answer what concerns the connection: that is ours.
+pub fn strip_answer(headers: &mut HeaderMap) {
+    strip(headers, is_of_connection);
+}
+
+/// One pass over names that are there, as each name that is looked up and absent costs as much as one that is not.
+fn strip(headers: &mut HeaderMap, unwanted: fn(&HeaderName, &HeaderValue) -> bool) {
+    // No allocation where there is nothing to remove, which is nearly always.
+    let mut doomed: Vec<HeaderName> = Vec::new();
+    for (name, value) in headers.iter() {
+        if unwanted(name, value) {
+            doomed.push(name.clone());
+        }
+        if name == CONNECTION {
+            let named = value.to_str().unwrap_or_default().split(',');
+            doomed.extend(named.filter_map(|name| HeaderName::try_from(name.trim()).ok()));
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+fn is_of_connection(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "http2-settings"
+        | "proxy-authenticate" | "proxy-authorization" => true,
+        // Said from end to end by gRPC, for which it is the sign that trailers arrive.
+        "te" => name == TE && value != "trailers",
+        _ => false,
+    }
+}
+
+fn is_not_for_guests(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        // hyper answers it.
+        "expect" => true,
+        "forwarded" | "x-real-ip" | "x-request-id" => true,
+        other => other.starts_with("x-forwarded-") || is_of_connection(name, value),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! One request: whom it is for, what they answer, and what is said when they do not.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CONTENT_LENGTH};
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tracing::warn;
+
+use super::access::Record;
+use super::body::{Body, upload};
+use super::connection::Client;
+use super::request::{Named, judge, named, prepare, strip_answer};
+use super::response::Refusal;
+use crate::generation::{Generation, Route};
+use crate::pool::{self, Answer, Failure};
+use crate::request_id::RequestId;
+
+/// Answers one request. A failure is a page like any other answer, so there is no error.
+pub async fn respond(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let running = client.activity.begin();
+    let id = RequestId::next();
+    // Once: what a reload changes is for the next request.
+    let generation = client.current.load();
+    let mut record = Record::begin(&request, id, &client, generation.number);
+    let accept = request.headers().get(ACCEPT).cloned();
+    let http2 = request.version() == Version::HTTP_2;
+
+    let response = match ask(&client, &generation, id, request, record.as_deref_mut()).await {
+        Ok(answer) => {
+            let (mut head, body) = answer.http.into_parts();
+            strip_answer(&mut head.headers);
+            if let Some(record) = &mut record {
+                let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+                record.instance = Some(answer.instance);
+                record.answered(head.status, declared.or(body.size_hint().exact()));
+            }
+            Response::from_parts(head, Body::guest(body, id, record, running, generation))
+        }
+        Err(refusal) => {
+            let (head, page) = refusal.page(accept.as_ref(), id, http2).into_parts();
+            if let Some(record) = &mut record {
+                record.answered(head.status, Some(page.len() as u64));
+            }
+            Response::from_parts(head, Body::page(page, id, record, running, generation))
+        }
+    };
+    Ok(response)
+}
+
+/// Finds the app and asks it.
+async fn ask(
+    client: &Client,
+    generation: &Generation,
+    id: RequestId,
+    request: Request<Incoming>,
+    mut record: Option<&mut Record>,
+) -> Result<Answer, Refusal> {
+    let (mut head, body) = request.into_parts();
+    let http2 = head.version == Version::HTTP_2;
+    judge(&head)?;
+    let Named { authority, host } = named(&head, client.scheme, http2)?;
+
+    let app = match generation.route(&host, head.uri.path()) {
+        Route::App(app) => Ok(app),
+        Route::UnknownHost => Err(Refusal::UnknownHost),
+        Route::UnknownPath => Err(Refusal::UnknownPath),
+    };
+    // A browser that finds two hosts in one certificate sends both over one connection, and is right.
+    // A client without SNI has named no host that could be another one.
+    let misdirected = !matches!(app, Err(Refusal::UnknownHost))
+        && client.named.as_ref().is_some_and(|named| !generation.certificates.share(named, &host));
+    if let Some(record) = &mut record {
+        record.host = Some(host);
+        record.app = app.as_ref().ok().map(|app| app.name.clone());
+    }
+    if misdirected {
+        return Err(Refusal::Misdirected);
+    }
+
+    let app = app?;
+    let pool = app.pool.as_ref().ok_or(Refusal::NotLoaded)?;
+    prepare(&mut head, authority, client.scheme, &client.address, id)?;
+    let request = pool::Request { id, http: Request::from_parts(head, upload(body, http2)) };
+    match pool.handle(request).await {
+        // A guest's 1xx would be taken for the answer by hyper, and 101 for a tunnel by the client.
+        Ok(answer) if answer.http.status().is_informational() => {
+            warn!(request = %id, app = app.name.as_str(), status = answer.http.status().as_u16(), "guest answered with an interim status");
+            Err(Refusal::BadAnswer)
+        }
+        Ok(answer) => Ok(answer),
+        Err(failure) => {
+            // A client is not told why, so the log is. A busy app would fill it, and has its access lines.
+            if let Failure::Guest(reason) = &failure {
+                warn!(request = %id, app = app.name.as_str(), reason, "guest failed");
+            }
+            Err(Refusal::Pool(failure))
+        }
+    }
+}
