@@ -53,6 +53,11 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
+    /// The tasks that [`Shutdown::drained`] waits for, for those who spawn their own.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     /// How many tasks run.
     pub fn running(&self) -> usize {
         self.tasks.len()

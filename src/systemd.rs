@@ -64,7 +64,9 @@ pub fn status(status: &str) {
 /// The ticks come from a task on the runtime that serves: when its threads are
 /// stuck they stop, and systemd starts the service again.
 pub fn watchdog(shutdown: &Shutdown) {
-    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
+        return;
+    };
     // Not one of the tasks that are waited for: it feeds the watchdog during the drain as well.
     drop(tokio::spawn({
         let shutdown = shutdown.clone();

@@ -45,9 +45,10 @@ pub fn read(pattern: &HostPattern, files: &CertificateFiles) -> Result<Certified
 fn read_chain(file: &Located<impl AsRef<Path>>) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let path = file.value.as_ref();
     let pem = read_pem(file)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| file.place.problem(format!("{} is not a PEM file: {error}", path.display())))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| {
+            file.place.problem(format!("{} is not a PEM file: {error}", path.display()))
+        })?;
     if chain.is_empty() {
         return Err(file
             .place
@@ -57,7 +58,9 @@ fn read_chain(file: &Located<impl AsRef<Path>>) -> Result<Vec<CertificateDer<'st
     Ok(chain)
 }
 
-fn read_key(file: &Located<impl AsRef<Path>>) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Problem> {
+fn read_key(
+    file: &Located<impl AsRef<Path>>,
+) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Problem> {
     let path = file.value.as_ref();
     let pem = read_pem(file)?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
@@ -65,8 +68,11 @@ fn read_key(file: &Located<impl AsRef<Path>>) -> Result<std::sync::Arc<dyn rustl
             .problem(format!("{} holds no private key", path.display()))
             .with_help("give a PEM file with an unencrypted `-----BEGIN PRIVATE KEY-----` in it")
     })?;
-    any_supported_type(&key)
-        .map_err(|_| file.place.problem(format!("{} is a kind of key that is not supported", path.display())).with_help("use an ECDSA (P-256, P-384, P-521), Ed25519 or RSA (2048 bits or more) key"))
+    any_supported_type(&key).map_err(|_| {
+        file.place
+            .problem(format!("{} is a kind of key that is not supported", path.display()))
+            .with_help("use an ECDSA (P-256, P-384, P-521), Ed25519 or RSA (2048 bits or more) key")
+    })
 }
 
 fn read_pem(file: &Located<impl AsRef<Path>>) -> Result<Vec<u8>, Problem> {
@@ -87,20 +93,31 @@ fn read_pem(file: &Located<impl AsRef<Path>>) -> Result<Vec<u8>, Problem> {
 }
 
 /// Whether clients will take the certificate for this pattern, today.
-fn judge(pattern: &HostPattern, file: &Located<impl AsRef<Path>>, certificate: &CertifiedKey) -> Vec<Problem> {
+fn judge(
+    pattern: &HostPattern,
+    file: &Located<impl AsRef<Path>>,
+    certificate: &CertifiedKey,
+) -> Vec<Problem> {
     let path = file.value.as_ref().display();
-    let unreadable = || vec![file.place.problem(format!("{path} holds a certificate that cannot be read"))];
+    let unreadable =
+        || vec![file.place.problem(format!("{path} holds a certificate that cannot be read"))];
     let Ok(leaf) = certificate.end_entity_cert() else { return unreadable() };
-    let (Ok((_, x509)), Ok(parsed)) = (X509Certificate::from_der(leaf), ParsedCertificate::try_from(leaf)) else {
+    let (Ok((_, x509)), Ok(parsed)) =
+        (X509Certificate::from_der(leaf), ParsedCertificate::try_from(leaf))
+    else {
         return unreadable();
     };
 
     let mut problems = Vec::new();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64);
     let validity = x509.validity();
     if validity.not_after.timestamp() < now {
         problems.push(
-            file.place.problem(format!("{path} has expired on {}", validity.not_after)).with_help("renew it"),
+            file.place
+                .problem(format!("{path} has expired on {}", validity.not_after))
+                .with_help("renew it"),
         );
     } else if validity.not_before.timestamp() > now {
         problems.push(
@@ -135,5 +152,9 @@ fn names(x509: &X509Certificate<'_>) -> String {
         Ok(Some(names)) => names.value.general_names.iter().map(ToString::to_string).collect(),
         Ok(None) | Err(_) => Vec::new(),
     };
-    if names.is_empty() { "no host: it has no subject alternative names".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "no host: it has no subject alternative names".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SerialNumber,
 };
 use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
 use rustls::pki_types::pem::PemObject;
@@ -92,7 +92,10 @@ impl LocalCa {
             .map_err(|source| CaError::File { attempt: "create", path: dir.clone(), source })?;
 
         let kept = match fs::read_to_string(&path) {
-            Ok(pem) => Some(parse_root(pem).map_err(|reason| CaError::Unreadable { path: path.clone(), reason })?),
+            Ok(pem) => Some(
+                parse_root(pem)
+                    .map_err(|reason| CaError::Unreadable { path: path.clone(), reason })?,
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(CaError::File { attempt: "read", path, source }),
         };
@@ -100,10 +103,15 @@ impl LocalCa {
             Some(root) if root.outlives_leaves() => root,
             expiring => {
                 let root = Root::make()?;
-                write_whole(&path, root.pem.as_bytes())
-                    .map_err(|source| CaError::File { attempt: "write", path, source })?;
+                write_whole(&path, root.pem.as_bytes()).map_err(|source| CaError::File {
+                    attempt: "write",
+                    path,
+                    source,
+                })?;
                 if expiring.is_some() {
-                    warn!("the local certificate authority was about to expire: clients must be told to trust the new one");
+                    warn!(
+                        "the local certificate authority was about to expire: clients must be told to trust the new one"
+                    );
                 }
                 root
             }
@@ -187,7 +195,11 @@ impl LocalCa {
 impl Leaves {
     fn keep(&mut self, names: Vec<String>, certificate: Arc<CertifiedKey>, issued: OffsetDateTime) {
         if self.by_names.len() >= LEAVES_MAX && !self.by_names.contains_key(&names) {
-            let oldest = self.by_names.iter().min_by_key(|(_, leaf)| leaf.number).map(|(names, _)| names.clone());
+            let oldest = self
+                .by_names
+                .iter()
+                .min_by_key(|(_, leaf)| leaf.number)
+                .map(|(names, _)| names.clone());
             oldest.and_then(|names| self.by_names.remove(&names));
         }
         self.issued += 1;
@@ -209,7 +221,8 @@ impl Root {
         let mut root = CertificateParams::default();
         root.distinguished_name = Default::default();
         // Dated, so that two of them in one trust store can be told apart.
-        root.distinguished_name.push(DnType::CommonName, format!("tidegate local CA {}", now.date()));
+        root.distinguished_name
+            .push(DnType::CommonName, format!("tidegate local CA {}", now.date()));
         root.serial_number = Some(serial()?);
         root.not_before = now - BACKDATED;
         root.not_after = now + ROOT_LIFE;
@@ -234,9 +247,10 @@ impl Root {
 }
 
 fn parse_root(pem: String) -> Result<Root, String> {
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("no key in it ({error})"))?;
-    let certificate =
-        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("no certificate in it ({error})"))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| format!("no key in it ({error})"))?;
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| format!("no certificate in it ({error})"))?;
     let signer = any_supported_type(&key).map_err(|error| error.to_string())?;
     CertifiedKey::new(vec![certificate.clone()], signer)
         .keys_match()
@@ -263,7 +277,8 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&unfinished, path)?;

@@ -27,12 +27,22 @@ const ADDRESSES_MAX: usize = 32;
 /// are issued at a host's first handshake, and shared by all generations: with
 /// a thousand hosts, most are never asked for over TLS.
 pub struct Certificates {
-    given: BTreeMap<HostPattern, Arc<CertifiedKey>>,
+    given: Given,
     /// What may have a certificate from the local CA: the routes, and whether there is an app behind.
     served: BTreeMap<HostPattern, bool>,
     /// What the certificate for clients without SNI names.
     unnamed: Vec<String>,
     ca: Arc<LocalCa>,
+}
+
+type Given = BTreeMap<HostPattern, Arc<CertifiedKey>>;
+
+/// Certificates read again.
+pub struct Renewed {
+    /// The same `Arc` as before where nothing changed.
+    pub certificates: Arc<Certificates>,
+    /// What is wrong with files whose former certificate is kept.
+    pub problems: Vec<Problem>,
 }
 
 /// Where a host's certificate comes from. Hosts with equal sources share a certificate.
@@ -48,24 +58,61 @@ impl Certificates {
     ///
     /// Reads files: not for async threads.
     pub fn load(config: &Config, ca: &Arc<LocalCa>) -> Result<Certificates, Vec<Problem>> {
-        let mut given = BTreeMap::new();
-        let mut problems = Vec::new();
-        for (pattern, files) in &config.certificates {
-            match given::read(pattern, files) {
-                Ok(certificate) => {
-                    given.insert(pattern.clone(), Arc::new(certificate));
+        let (given, failed) = read_all(config);
+        match failed.is_empty() {
+            true => Ok(Certificates::new(given, config, ca)),
+            false => Err(failed.into_values().flatten().collect()),
+        }
+    }
+
+    /// Those of the local CA alone.
+    pub fn none(config: &Config, ca: &Arc<LocalCa>) -> Certificates {
+        Certificates::new(Given::new(), config, ca)
+    }
+
+    /// The certificates of `config`, where `running` were those of `before`.
+    ///
+    /// Files that went bad leave the certificate that was read from them
+    /// before; a manifest that newly names bad ones is refused.
+    ///
+    /// Reads files: not for async threads.
+    pub fn renew(
+        running: &Arc<Certificates>,
+        before: &Config,
+        config: &Config,
+    ) -> Result<Renewed, Vec<Problem>> {
+        let (mut given, failed) = read_all(config);
+        let mut kept = Vec::new();
+        let mut refused = Vec::new();
+        for (pattern, problems) in failed {
+            let same_files = before.certificates.get(&pattern) == config.certificates.get(&pattern);
+            match running.given.get(&pattern) {
+                Some(certificate) if same_files => {
+                    given.insert(pattern, Arc::clone(certificate));
+                    kept.extend(problems);
                 }
-                Err(found) => problems.extend(found),
+                _ => refused.extend(problems),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
+        if !refused.is_empty() {
+            return Err(refused);
         }
+        let next = Certificates::new(given, config, &running.ca);
+        let certificates = match next == **running {
+            true => Arc::clone(running),
+            false => Arc::new(next),
+        };
+        Ok(Renewed { certificates, problems: kept })
+    }
 
+    fn new(given: Given, config: &Config, ca: &Arc<LocalCa>) -> Certificates {
         // A folder's wildcard is listed without paths; its components are there as exact hosts.
-        let served: BTreeMap<_, _> =
-            config.hosts.iter().map(|(pattern, paths)| (pattern.clone(), paths.iter().next().is_some())).collect();
-        Ok(Certificates { given, unnamed: unnamed(&served), served, ca: Arc::clone(ca) })
+        let served: BTreeMap<_, _> = config
+            .hosts
+            .iter()
+            .map(|(pattern, paths)| (pattern.clone(), paths.iter().next().is_some()))
+            .collect();
+        Certificates { given, unnamed: unnamed(&served), served, ca: Arc::clone(ca) }
     }
 
     /// The certificate of `host`; an exact one beats a wildcard. None where the host is not served.
@@ -90,11 +137,13 @@ impl Certificates {
     }
 
     fn source(&self, host: &Host) -> Option<Source<'_>> {
-        if let Some(pattern) = patterns(host).find_map(|pattern| self.given.get_key_value(&pattern)) {
+        if let Some(pattern) = patterns(host).find_map(|pattern| self.given.get_key_value(&pattern))
+        {
             return Some(Source::Given(pattern.0));
         }
-        let (pattern, _) =
-            patterns(host).find_map(|pattern| self.served.get_key_value(&pattern)).filter(|(_, served)| **served)?;
+        let (pattern, _) = patterns(host)
+            .find_map(|pattern| self.served.get_key_value(&pattern))
+            .filter(|(_, served)| **served)?;
         match pattern {
             // A certificate cannot say "any host": it names the one that was asked for.
             HostPattern::Exact(_) | HostPattern::Any => Some(Source::Issued(name(host).to_owned())),
@@ -103,20 +152,46 @@ impl Certificates {
     }
 }
 
-/// Equal when the operator's certificates are: those of the local CA follow from the hosts.
+/// Equal when the operator's certificates and the hosts are: those of the local CA follow from the hosts.
 impl PartialEq for Certificates {
     fn eq(&self, other: &Self) -> bool {
-        self.given.len() == other.given.len()
-            && self.given.iter().zip(&other.given).all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.cert == theirs.1.cert)
+        self.served == other.served
+            && self.given.len() == other.given.len()
+            && self
+                .given
+                .iter()
+                .zip(&other.given)
+                .all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.cert == theirs.1.cert)
     }
+}
+
+/// Reads every pair: those that can be used, and what is wrong with the others.
+fn read_all(config: &Config) -> (Given, BTreeMap<HostPattern, Vec<Problem>>) {
+    let mut given = BTreeMap::new();
+    let mut failed = BTreeMap::new();
+    for (pattern, files) in &config.certificates {
+        match given::read(pattern, files) {
+            Ok(certificate) => {
+                given.insert(pattern.clone(), Arc::new(certificate));
+            }
+            Err(problems) => {
+                failed.insert(pattern.clone(), problems);
+            }
+        }
+    }
+    (given, failed)
 }
 
 /// What can be said of a host, closest first.
 fn patterns(host: &Host) -> impl Iterator<Item = HostPattern> {
     let parent = host.parent().and_then(Host::from_authority);
-    [Some(HostPattern::Exact(host.clone())), parent.map(HostPattern::Wildcard), Some(HostPattern::Any)]
-        .into_iter()
-        .flatten()
+    [
+        Some(HostPattern::Exact(host.clone())),
+        parent.map(HostPattern::Wildcard),
+        Some(HostPattern::Any),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A host as certificates name it: an IPv6 address has no brackets there.
@@ -132,8 +207,11 @@ fn unnamed(served: &BTreeMap<HostPattern, bool>) -> Vec<String> {
             HostPattern::Wildcard(_) | HostPattern::Any => None,
         })
     };
-    let addresses: Vec<_> =
-        exact().filter(|host| host.is_address()).take(ADDRESSES_MAX).map(|host| name(host).to_owned()).collect();
+    let addresses: Vec<_> = exact()
+        .filter(|host| host.is_address())
+        .take(ADDRESSES_MAX)
+        .map(|host| name(host).to_owned())
+        .collect();
     if !addresses.is_empty() {
         return addresses;
     }
@@ -142,4 +220,3 @@ fn unnamed(served: &BTreeMap<HostPattern, bool>) -> Vec<String> {
         (true, _) | (false, None) => LOOPBACK.map(str::to_owned).to_vec(),
     }
 }
-

@@ -110,23 +110,9 @@ mod tests {
     #[test]
     fn an_app_name_is_a_file_name_of_its_own() {
         for good in ["hello", "a", "9lives", "shop.example.com", "A_b-c.d"] {
-            assert_eq!(
-                AppName::parse(good).map(|name| name.to_string()).as_deref(),
-                Some(good)
-            );
+            assert_eq!(AppName::parse(good).map(|name| name.to_string()).as_deref(), Some(good));
         }
-        for bad in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "-x",
-            "a/b",
-            "a b",
-            "é",
-            "a\0",
-            &"x".repeat(201),
-        ] {
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "é", "a\0", &"x".repeat(201)] {
             assert_eq!(AppName::parse(bad), None, "{bad:?}");
         }
     }

@@ -24,9 +24,9 @@ pub(super) fn list(folder: &Path, shown: &str) -> io::Result<Contents> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            contents.warnings.push(format!(
-                "{shown}: no such folder yet, so no hosts come from it"
-            ));
+            contents
+                .warnings
+                .push(format!("{shown}: no such folder yet, so no hosts come from it"));
             return Ok(contents);
         }
         Err(error) => return Err(error),
@@ -37,17 +37,14 @@ pub(super) fn list(folder: &Path, shown: &str) -> io::Result<Contents> {
         let file_name = entry.file_name();
         let file_name = file_name.to_string_lossy();
         // Hidden files and other suffixes are how components arrive: copied aside, then renamed.
-        let Some(name) = file_name
-            .strip_suffix(".wasm")
-            .filter(|_| !file_name.starts_with('.'))
+        let Some(name) = file_name.strip_suffix(".wasm").filter(|_| !file_name.starts_with('.'))
         else {
             continue;
         };
 
         if !is_label(name) {
-            let rename = label_like(name).map_or(String::new(), |label| {
-                format!("; rename it to {label}.wasm")
-            });
+            let rename = label_like(name)
+                .map_or(String::new(), |label| format!("; rename it to {label}.wasm"));
             contents.warnings.push(format!(
                 "{shown}/{file_name} is not served: its name is to be a part of a host, lower-case letters, digits and `-`{rename}"
             ));
@@ -55,9 +52,7 @@ pub(super) fn list(folder: &Path, shown: &str) -> io::Result<Contents> {
         }
         // Through links; one that leads nowhere is a component that is missing, not one that was removed.
         if fs::metadata(entry.path()).is_ok_and(|metadata| !metadata.is_file()) {
-            contents.warnings.push(format!(
-                "{shown}/{file_name} is not served: it is not a file"
-            ));
+            contents.warnings.push(format!("{shown}/{file_name} is not served: it is not a file"));
             continue;
         }
         if contents.names.len() == MAX_FOLDER_APPS {
@@ -101,13 +96,7 @@ mod tests {
 
     #[test]
     fn components_are_listed_by_name_and_other_files_left_alone() {
-        let folder = folder(&[
-            "b.wasm",
-            "a.wasm",
-            ".hidden.wasm",
-            "c.wasm.tmp",
-            "notes.txt",
-        ]);
+        let folder = folder(&["b.wasm", "a.wasm", ".hidden.wasm", "c.wasm.tmp", "notes.txt"]);
         let contents = list(folder.path(), "apps").unwrap();
         assert_eq!(contents.names, ["a", "b"]);
         assert!(contents.warnings.is_empty());
@@ -125,11 +114,7 @@ mod tests {
             "{:?}",
             contents.warnings
         );
-        assert!(
-            contents.warnings[2].ends_with("it is not a file"),
-            "{:?}",
-            contents.warnings
-        );
+        assert!(contents.warnings[2].ends_with("it is not a file"), "{:?}", contents.warnings);
     }
 
     #[cfg(unix)]
@@ -138,10 +123,7 @@ mod tests {
         let folder = folder(&["real.wasm"]);
         std::os::unix::fs::symlink("real.wasm", folder.path().join("linked.wasm")).unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.wasm")).unwrap();
-        assert_eq!(
-            list(folder.path(), "apps").unwrap().names,
-            ["dangling", "linked", "real"]
-        );
+        assert_eq!(list(folder.path(), "apps").unwrap().names, ["dangling", "linked", "real"]);
     }
 
     #[test]
@@ -158,11 +140,6 @@ mod tests {
         for n in 0..=MAX_FOLDER_APPS {
             fs::write(folder.path().join(format!("a{n}.wasm")), "").unwrap();
         }
-        assert!(
-            list(folder.path(), "apps")
-                .unwrap_err()
-                .to_string()
-                .contains("4096")
-        );
+        assert!(list(folder.path(), "apps").unwrap_err().to_string().contains("4096"));
     }
 }

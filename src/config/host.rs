@@ -21,11 +21,7 @@ impl Host {
     pub fn from_authority(authority: &str) -> Option<Host> {
         if let Some(inside) = authority.strip_prefix('[') {
             let (address, after) = inside.split_once(']')?;
-            let port = if after.is_empty() {
-                ""
-            } else {
-                after.strip_prefix(':')?
-            };
+            let port = if after.is_empty() { "" } else { after.strip_prefix(':')? };
             return is_port(port).then(|| Host::from_ipv6(address))?;
         }
 
@@ -57,10 +53,7 @@ impl Host {
     }
 
     pub(super) fn from_ipv6(address: &str) -> Option<Host> {
-        address
-            .parse::<Ipv6Addr>()
-            .ok()
-            .map(|address| Host(format!("[{address}]")))
+        address.parse::<Ipv6Addr>().ok().map(|address| Host(format!("[{address}]")))
     }
 
     pub(super) fn from_name(name: &str) -> Result<Host, Fault> {

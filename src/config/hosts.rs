@@ -42,10 +42,7 @@ enum Target {
 impl Hosts {
     /// Reads the hosts, whose apps are to be among the `declared`.
     pub fn read(table: &mut Table<'_>, declared: &[&str]) -> Hosts {
-        let mut hosts = Hosts {
-            paths: BTreeMap::new(),
-            folders: Vec::new(),
-        };
+        let mut hosts = Hosts { paths: BTreeMap::new(), folders: Vec::new() };
 
         for (pattern, (target, place)) in by_pattern(table, |pattern, value| {
             let target = target(value, pattern, declared)?;
@@ -56,12 +53,7 @@ impl Hosts {
                     hosts.paths.insert(pattern, paths);
                 }
                 (Target::Folder { path, shown }, HostPattern::Wildcard(domain)) => {
-                    hosts.folders.push(Folder {
-                        domain: domain.clone(),
-                        path,
-                        shown,
-                        place,
-                    });
+                    hosts.folders.push(Folder { domain: domain.clone(), path, shown, place });
                     hosts.paths.insert(pattern, Paths::none());
                 }
                 (Target::Folder { .. }, _) => unreachable!("a folder is read for a wildcard only"),
@@ -80,13 +72,7 @@ impl Hosts {
     ) -> Vec<String> {
         let mut warnings = Vec::new();
 
-        for Folder {
-            domain,
-            path,
-            shown,
-            place,
-        } in &self.folders
-        {
+        for Folder { domain, path, shown, place } in &self.folders {
             let contents = match folder::list(path, shown) {
                 Ok(contents) => contents,
                 Err(error) => {
@@ -119,10 +105,8 @@ impl Hosts {
                     continue;
                 };
 
-                let component = Located {
-                    value: path.join(format!("{name}.wasm")),
-                    place: place.clone(),
-                };
+                let component =
+                    Located { value: path.join(format!("{name}.wasm")), place: place.clone() };
                 apps.insert(app_name.clone(), app(component));
                 route.insert(Paths::all(app_name));
             }
@@ -181,10 +165,7 @@ fn target(value: &Value<'_>, pattern: &HostPattern, declared: &[&str]) -> Option
 
 fn app(value: &Value<'_>, declared: &[&str]) -> Option<AppName> {
     let Some(name) = value.text() else {
-        return value.expected(
-            "the name of an app",
-            "write the name of an app below [apps]",
-        );
+        return value.expected("the name of an app", "write the name of an app below [apps]");
     };
     if declared.contains(&name) {
         // A name that is declared but not valid has been reported where it is declared.
@@ -203,9 +184,7 @@ fn app(value: &Value<'_>, declared: &[&str]) -> Option<AppName> {
 
 fn folder(table: Table<'_>, value: &Value<'_>, pattern: &HostPattern) -> Option<Target> {
     let found = table.read(|table| {
-        table.take("folder", |value| {
-            Some((value.path("apps")?, value.string("apps")?.to_owned()))
-        })
+        table.take("folder", |value| Some((value.path("apps")?, value.string("apps")?.to_owned())))
     });
     let (path, shown) = found?;
 
@@ -223,10 +202,8 @@ fn folder(table: Table<'_>, value: &Value<'_>, pattern: &HostPattern) -> Option<
 fn paths(mut table: Table<'_>, declared: &[&str]) -> Option<Paths> {
     let entries = table.entries();
     if entries.len() > MAX_PATHS_PER_HOST {
-        let message = format!(
-            "expected at most {MAX_PATHS_PER_HOST} path prefixes, found {}",
-            entries.len()
-        );
+        let message =
+            format!("expected at most {MAX_PATHS_PER_HOST} path prefixes, found {}", entries.len());
         table.source.report(table.place.problem(message));
         return None;
     }

@@ -33,10 +33,7 @@ impl Config {
         let text = str::from_utf8(&bytes).map_err(|error| {
             let before = &bytes[..error.valid_up_to()];
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            let place = Place {
-                line,
-                ..Place::file(path)
-            };
+            let place = Place { line, ..Place::file(path) };
             place.problem("a manifest is UTF-8 text, and this is not")
         })?;
         from_text(path, absolute, text)
@@ -49,9 +46,7 @@ pub(super) fn from_text(path: &Path, absolute: PathBuf, text: &str) -> Result<Co
     let source = Source::new(path, &dir, text);
     let tree = parse(&source, text)?;
 
-    let config = source
-        .root(tree.get_ref())
-        .read(|root| config(root, absolute));
+    let config = source.root(tree.get_ref()).read(|root| config(root, absolute));
     match source.into_problems() {
         problems if problems.is_empty() => Ok(config),
         problems => Err(Problems(problems)),
@@ -60,9 +55,7 @@ pub(super) fn from_text(path: &Path, absolute: PathBuf, text: &str) -> Result<Co
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_MANIFEST + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(io::Error::other("it is larger than 4MiB"));
     }
@@ -84,10 +77,8 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     let (mut apps, declared) = root.section("apps", |table| {
         let entries = table.entries();
         let declared: Vec<_> = entries.iter().map(|(name, _)| *name).collect();
-        let apps = entries
-            .iter()
-            .filter_map(|(name, value)| named_app(name, value, &defaults))
-            .collect();
+        let apps =
+            entries.iter().filter_map(|(name, value)| named_app(name, value, &defaults)).collect();
         (apps, declared)
     });
     let mut hosts = root.section("hosts", |table| Hosts::read(table, &declared));
@@ -96,57 +87,33 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     let mut warnings = unused(&apps, &hosts);
     warnings.extend(hosts.expand(root, &mut apps, |component| defaults.clone().app(component)));
 
-    let mut folders: Vec<_> = hosts
-        .folders
-        .into_iter()
-        .map(|folder| folder.path)
-        .collect();
+    let mut folders: Vec<_> = hosts.folders.into_iter().map(|folder| folder.path).collect();
     folders.sort();
     folders.dedup();
-    Config {
-        path,
-        server,
-        log,
-        apps,
-        hosts: hosts.paths,
-        folders,
-        certificates,
-        warnings,
-    }
+    Config { path, server, log, apps, hosts: hosts.paths, folders, certificates, warnings }
 }
 
 fn certificates(table: &mut Table<'_>) -> BTreeMap<HostPattern, CertificateFiles> {
     let example = "{ cert = \"certs/example.pem\", key = \"certs/example.key\" }";
     by_pattern(table, |_, value| {
-        let table = value.as_table(
-            "a table with a `cert` and a `key`",
-            &format!("write {example}"),
-        )?;
+        let table =
+            value.as_table("a table with a `cert` and a `key`", &format!("write {example}"))?;
         let (cert, key) = table.read(|table| {
             let cert = required_path(table, "cert", "certs/example.pem");
             (cert, required_path(table, "key", "certs/example.key"))
         });
-        Some(CertificateFiles {
-            cert: cert?,
-            key: key?,
-        })
+        Some(CertificateFiles { cert: cert?, key: key? })
     })
 }
 
 /// Apps that no host leads to, and a manifest without hosts: not wrong, and not likely meant.
 fn unused(apps: &BTreeMap<AppName, App>, hosts: &Hosts) -> Vec<String> {
-    let used: BTreeSet<&AppName> = hosts
-        .paths
-        .values()
-        .flat_map(Paths::iter)
-        .map(|(_, app)| app)
-        .collect();
+    let used: BTreeSet<&AppName> =
+        hosts.paths.values().flat_map(Paths::iter).map(|(_, app)| app).collect();
     let unused = apps.keys().filter(|name| !used.contains(name));
     let unused = unused.map(|name| format!("the app {name} has no host, so nothing reaches it"));
 
-    let nothing = hosts
-        .paths
-        .is_empty()
-        .then(|| "there are no hosts, so nothing is served".to_owned());
+    let nothing =
+        hosts.paths.is_empty().then(|| "there are no hosts, so nothing is served".to_owned());
     unused.chain(nothing).collect()
 }

@@ -153,16 +153,9 @@ impl Config {
             ("log.level", log.level != new.log.level),
             ("log.rotation", log.rotation != new.log.rotation),
             ("log.keep", log.keep != new.log.keep),
-            (
-                "log.max_total_size",
-                log.max_total_size != new.log.max_total_size,
-            ),
+            ("log.max_total_size", log.max_total_size != new.log.max_total_size),
         ];
-        changes
-            .into_iter()
-            .filter(|(_, changed)| *changed)
-            .map(|(key, _)| key.to_owned())
-            .collect()
+        changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }
 }
 
@@ -170,16 +163,10 @@ fn first_there(candidates: &[&Path]) -> Option<PathBuf> {
     // Anything but a clear "not there" is a manifest that `load` will explain.
     let absent = |path: &Path| {
         path.symlink_metadata().is_err_and(|error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            )
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         })
     };
-    candidates
-        .iter()
-        .find(|path| !absent(path))
-        .map(|path| path.to_path_buf())
+    candidates.iter().find(|path| !absent(path)).map(|path| path.to_path_buf())
 }
 
 #[cfg(test)]
@@ -208,11 +195,7 @@ mod tests {
     #[test]
     fn without_a_manifest_both_places_and_the_example_are_named() {
         let message = NoManifest.to_string();
-        for name in [
-            "./config.toml",
-            "/etc/tidegate/config.toml",
-            "config.example.toml",
-        ] {
+        for name in ["./config.toml", "/etc/tidegate/config.toml", "config.example.toml"] {
             assert!(message.contains(name), "{message}");
         }
     }

@@ -37,10 +37,7 @@ impl Paths {
     /// `path` is the request's path without its query. `/` matches whatever
     /// there is, also the `*` of `OPTIONS *`.
     pub fn find(&self, path: &str) -> Option<&AppName> {
-        self.0
-            .iter()
-            .find(|(prefix, _)| matches(prefix, path))
-            .map(|(_, app)| app)
+        self.0.iter().find(|(prefix, _)| matches(prefix, path)).map(|(_, app)| app)
     }
 
     /// The prefixes and their apps, longest first; without a trailing `/` but for `/` itself.
@@ -51,9 +48,7 @@ impl Paths {
 
 fn matches(prefix: &str, path: &str) -> bool {
     prefix == "/"
-        || path
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The form of a prefix that [`Paths`] compares, or what is wrong with it and what to write.
@@ -61,10 +56,7 @@ fn matches(prefix: &str, path: &str) -> bool {
 /// `/api/` is `/api`: a prefix always matches itself and everything below it.
 pub(super) fn normalise(prefix: &str) -> Result<String, (String, String)> {
     if !prefix.starts_with('/') {
-        return Err((
-            "a path prefix starts with `/`".to_owned(),
-            format!("write \"/{prefix}\""),
-        ));
+        return Err(("a path prefix starts with `/`".to_owned(), format!("write \"/{prefix}\"")));
     }
 
     let bare = prefix.strip_suffix('/').unwrap_or(prefix);
@@ -75,17 +67,10 @@ pub(super) fn normalise(prefix: &str) -> Result<String, (String, String)> {
     // What a client never sends can never match, so it is a mistake.
     for segment in bare.split('/').skip(1) {
         if matches!(segment, "" | "." | "..") {
-            let found = if segment.is_empty() {
-                "//".to_owned()
-            } else {
-                format!("/{segment}/")
-            };
+            let found = if segment.is_empty() { "//".to_owned() } else { format!("/{segment}/") };
             let message =
                 format!("a path prefix has no `{found}`: paths are compared as they are sent");
-            return Err((
-                message,
-                "write the path as the client requests it".to_owned(),
-            ));
+            return Err((message, "write the path as the client requests it".to_owned()));
         }
     }
     if bare.contains(['?', '#']) {
@@ -164,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_prefix_that_can_never_match_is_refused() {
-        for bad in [
-            "", "api", "//", "/a//b", "/a/../b", "/./a", "/..", "/a?b", "/a#b", "/a b", "/é",
-        ] {
+        for bad in
+            ["", "api", "//", "/a//b", "/a/../b", "/./a", "/..", "/a?b", "/a#b", "/a b", "/é"]
+        {
             assert!(normalise(bad).is_err(), "{bad:?}");
         }
         assert_eq!(normalise("/café/").unwrap_err().1, "write \"/caf%C3%A9/\"");

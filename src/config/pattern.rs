@@ -61,10 +61,7 @@ impl HostPattern {
 
 impl InvalidHost {
     fn new(message: impl Into<String>, help: impl Into<Option<String>>) -> InvalidHost {
-        InvalidHost {
-            message: message.into(),
-            help: help.into(),
-        }
+        InvalidHost { message: message.into(), help: help.into() }
     }
 
     /// What to write instead.
@@ -91,22 +88,14 @@ fn parse_host(wildcard: &str, text: &str) -> Result<Host, InvalidHost> {
             Some((host, port)) if is_port(port) => host,
             _ => authority,
         };
-        return Err(InvalidHost::new(
-            "expected a host, found a URL",
-            format!("write \"{host}\""),
-        ));
+        return Err(InvalidHost::new("expected a host, found a URL", format!("write \"{host}\"")));
     }
     if let Some((host, path)) = text.split_once('/') {
         let help = format!("write \"{wildcard}{host}\" = {{ \"/{path}\" = \"APP\" }}");
-        return Err(InvalidHost::new(
-            "expected a host, found a host with a path",
-            help,
-        ));
+        return Err(InvalidHost::new("expected a host, found a host with a path", help));
     }
     if text.contains('*') {
-        let below = text
-            .strip_prefix('*')
-            .or_else(|| text.split_once('.').map(|(_, rest)| rest));
+        let below = text.strip_prefix('*').or_else(|| text.split_once('.').map(|(_, rest)| rest));
         let below = below
             .filter(|domain| wildcard.is_empty() && domain.contains('.') && !domain.contains('*'));
         let help = format!("write \"*.{}\"", below.unwrap_or("example.com"));
@@ -146,18 +135,10 @@ fn parse_name(text: &str) -> Result<Host, InvalidHost> {
         Ok(text.into())
     } else {
         let bytes = text.strip_suffix('.').unwrap_or(text).as_bytes();
-        Uts46::new().to_ascii(
-            bytes,
-            AsciiDenyList::URL,
-            Hyphens::CheckFirstLast,
-            DnsLength::Verify,
-        )
+        Uts46::new().to_ascii(bytes, AsciiDenyList::URL, Hyphens::CheckFirstLast, DnsLength::Verify)
     };
     let Ok(name) = name else {
-        return Err(InvalidHost::new(
-            "not a valid internationalised host name",
-            None,
-        ));
+        return Err(InvalidHost::new("not a valid internationalised host name", None));
     };
 
     Host::from_name(&name).map_err(|fault| match fault {
@@ -172,10 +153,9 @@ fn parse_name(text: &str) -> Result<Host, InvalidHost> {
             format!("a part of a host name has at most {MAX_LABEL} characters"),
             None,
         ),
-        Fault::Long => InvalidHost::new(
-            format!("a host name has at most {MAX_NAME} characters"),
-            None,
-        ),
+        Fault::Long => {
+            InvalidHost::new(format!("a host name has at most {MAX_NAME} characters"), None)
+        }
         Fault::Character => {
             let help = "a host name consists of letters, digits, `-`, `_` and dots".to_owned();
             InvalidHost::new("not a host name", help)
@@ -211,22 +191,10 @@ mod tests {
 
     #[test]
     fn names_of_any_script_become_punycode() {
-        assert_eq!(
-            pattern("Bücher.example").to_string(),
-            "xn--bcher-kva.example"
-        );
-        assert_eq!(
-            pattern("*.bücher.example.").to_string(),
-            "*.xn--bcher-kva.example"
-        );
-        assert_eq!(
-            pattern("例え。テスト").to_string(),
-            "xn--r8jz45g.xn--zckzah"
-        );
-        assert!(
-            HostPattern::parse("a\u{ff1a}80").is_err(),
-            "a full-width colon is still a colon"
-        );
+        assert_eq!(pattern("Bücher.example").to_string(), "xn--bcher-kva.example");
+        assert_eq!(pattern("*.bücher.example.").to_string(), "*.xn--bcher-kva.example");
+        assert_eq!(pattern("例え。テスト").to_string(), "xn--r8jz45g.xn--zckzah");
+        assert!(HostPattern::parse("a\u{ff1a}80").is_err(), "a full-width colon is still a colon");
         assert!(HostPattern::parse("\u{2488}com").is_err());
     }
 
@@ -234,9 +202,6 @@ mod tests {
     fn the_most_specific_pattern_comes_first() {
         let mut patterns = [pattern("*"), pattern("*.a.b"), pattern("x.a.b")];
         patterns.sort();
-        assert_eq!(
-            patterns.map(|pattern| pattern.to_string()),
-            ["x.a.b", "*.a.b", "*"]
-        );
+        assert_eq!(patterns.map(|pattern| pattern.to_string()), ["x.a.b", "*.a.b", "*"]);
     }
 }

@@ -39,20 +39,12 @@ pub struct Problems(pub Vec<Problem>);
 impl Place {
     /// The file as a whole, for what has no line.
     pub fn file(file: impl Into<PathBuf>) -> Place {
-        Place {
-            file: file.into(),
-            line: 0,
-            key: String::new(),
-        }
+        Place { file: file.into(), line: 0, key: String::new() }
     }
 
     /// A problem at this place.
     pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem {
-            place: self.clone(),
-            message: message.into(),
-            help: None,
-        }
+        Problem { place: self.clone(), message: message.into(), help: None }
     }
 }
 

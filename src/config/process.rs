@@ -41,23 +41,15 @@ fn listeners(table: &mut Table<'_>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
     };
 
     if http.is_empty() && https.is_empty() {
-        let problem = table
-            .place
-            .problem("there is no listener, so nothing would be served");
-        table
-            .source
-            .report(problem.with_help("write https = [\"0.0.0.0:8443\"]"));
+        let problem = table.place.problem("there is no listener, so nothing would be served");
+        table.source.report(problem.with_help("write https = [\"0.0.0.0:8443\"]"));
     }
     let all: Vec<_> = http.iter().chain(&https).collect();
     for (index, address) in all.iter().enumerate() {
         // Port 0 is another port each time.
         if address.value.port() != 0 && all[..index].contains(address) {
-            let problem = address
-                .place
-                .problem(format!("{} is listened on twice", address.value));
-            table
-                .source
-                .report(problem.with_help("leave one of them out"));
+            let problem = address.place.problem(format!("{} is listened on twice", address.value));
+            table.source.report(problem.with_help("leave one of them out"));
         }
     }
 
@@ -95,18 +87,12 @@ pub(super) fn log(table: &mut Table<'_>) -> Log {
 
     Log {
         dir: table.take("dir", |value| value.path("logs")),
-        format: table
-            .take("format", |value| value.one_of(&formats))
-            .unwrap_or(LogFormat::Text),
-        level: table
-            .take("level", |value| value.one_of(&levels))
-            .unwrap_or(LogLevel::Info),
+        format: table.take("format", |value| value.one_of(&formats)).unwrap_or(LogFormat::Text),
+        level: table.take("level", |value| value.one_of(&levels)).unwrap_or(LogLevel::Info),
         rotation: table
             .take("rotation", |value| value.one_of(&rotations))
             .unwrap_or(Rotation::Daily),
-        keep: table
-            .take("keep", |value| value.count(MAX_KEPT_FILES))
-            .unwrap_or(count(7)),
+        keep: table.take("keep", |value| value.count(MAX_KEPT_FILES)).unwrap_or(count(7)),
         max_total_size: table
             .take("max_total_size", |v| v.size(1, MAX_TOTAL_SIZE))
             .unwrap_or(256 << 20),

@@ -40,25 +40,14 @@ pub(super) struct Table<'a> {
 impl<'a> Source<'a> {
     pub fn new(file: &'a Path, dir: &'a Path, text: &str) -> Source<'a> {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let line_starts = std::iter::once(0)
-            .chain(breaks.map(|(at, _)| at + 1))
-            .collect();
-        Source {
-            file,
-            dir,
-            line_starts,
-            problems: RefCell::default(),
-        }
+        let line_starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
+        Source { file, dir, line_starts, problems: RefCell::default() }
     }
 
     /// The place of the byte at `offset`.
     pub fn place(&self, offset: usize, key: String) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        Place {
-            file: self.file.to_owned(),
-            line,
-            key,
-        }
+        Place { file: self.file.to_owned(), line, key }
     }
 
     pub fn report(&self, problem: Problem) {
@@ -88,28 +77,13 @@ impl<'a> Table<'a> {
         let entry = |(key, value): (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
             let name: &'a str = key.get_ref();
             let place = source.place(key.span().start, join(&place.key, name));
-            (
-                key.span().start,
-                (
-                    name,
-                    Value {
-                        source,
-                        value: value.get_ref(),
-                        place,
-                    },
-                ),
-            )
+            (key.span().start, (name, Value { source, value: value.get_ref(), place }))
         };
 
         let mut entries: Vec<_> = table.iter().map(entry).collect();
         entries.sort_by_key(|(at, _)| *at);
         let entries = entries.into_iter().map(|(_, entry)| entry).collect();
-        Table {
-            source,
-            place,
-            entries,
-            asked: Vec::new(),
-        }
+        Table { source, place, entries, asked: Vec::new() }
     }
 
     /// Whether `key` is there and not yet taken.
@@ -119,10 +93,7 @@ impl<'a> Table<'a> {
 
     /// The value of `key`, left where it is.
     pub fn get(&self, key: &str) -> Option<&Value<'a>> {
-        self.entries
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.entries.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// The first key of those that are left.
@@ -132,10 +103,7 @@ impl<'a> Table<'a> {
 
     /// A key that is there and likely meant to be `key`.
     pub fn slip_of(&self, key: &str) -> Option<&'a str> {
-        self.entries
-            .iter()
-            .map(|(name, _)| *name)
-            .find(|name| closest(name, [key]).is_some())
+        self.entries.iter().map(|(name, _)| *name).find(|name| closest(name, [key]).is_some())
     }
 
     /// The value of `key`, if there is one that `read` accepts.
@@ -153,16 +121,8 @@ impl<'a> Table<'a> {
     pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
         let help = format!("write [{}]", join(&self.place.key, key));
         let found = self.take(key, |value| value.as_table("a table", &help));
-        let place = Place {
-            key: join(&self.place.key, key),
-            ..self.place.clone()
-        };
-        let empty = Table {
-            source: self.source,
-            place,
-            entries: Vec::new(),
-            asked: Vec::new(),
-        };
+        let place = Place { key: join(&self.place.key, key), ..self.place.clone() };
+        let empty = Table { source: self.source, place, entries: Vec::new(), asked: Vec::new() };
         found.unwrap_or(empty).read(read)
     }
 
@@ -192,8 +152,7 @@ impl<'a> Table<'a> {
 impl<'a> Value<'a> {
     /// Reports this value.
     pub fn reject<T>(&self, message: impl Into<String>, help: impl Into<String>) -> Option<T> {
-        self.source
-            .report(self.place.problem(message).with_help(help));
+        self.source.report(self.place.problem(message).with_help(help));
         None
     }
 
@@ -217,9 +176,7 @@ impl<'a> Value<'a> {
         let item = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Value {
             source: self.source,
             value: value.get_ref(),
-            place: self
-                .source
-                .place(value.span().start, format!("{}[{index}]", self.place.key)),
+            place: self.source.place(value.span().start, format!("{}[{index}]", self.place.key)),
         };
         Some(array.iter().enumerate().map(item).collect())
     }
@@ -266,13 +223,7 @@ pub(super) fn enumerated(names: impl Iterator<Item = String>, before_last: &str)
 /// A dotted key, with quotes where TOML needs them.
 fn join(outer: &str, key: &str) -> String {
     let bare = !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     let key = if bare { key.to_owned() } else { quoted(key) };
-    if outer.is_empty() {
-        key
-    } else {
-        format!("{outer}.{key}")
-    }
+    if outer.is_empty() { key } else { format!("{outer}.{key}") }
 }

@@ -64,11 +64,8 @@ pub(super) fn settings(table: &mut Table<'_>, base: &Settings) -> Settings {
 }
 
 fn limits(table: &mut Table<'_>, base: &Limits) -> Limits {
-    let mut timeout = |key, base| {
-        table
-            .take(key, |value| value.duration(MAX_TIMEOUT))
-            .unwrap_or(base)
-    };
+    let mut timeout =
+        |key, base| table.take(key, |value| value.duration(MAX_TIMEOUT)).unwrap_or(base);
     let request_timeout = timeout("request_timeout", base.request_timeout);
     let stream_idle_timeout = timeout("stream_idle_timeout", base.stream_idle_timeout);
     let post_return_timeout = timeout("post_return_timeout", base.post_return_timeout);
@@ -98,10 +95,8 @@ fn limits(table: &mut Table<'_>, base: &Limits) -> Limits {
 }
 
 fn environment(value: &Value<'_>) -> Option<BTreeMap<String, String>> {
-    let mut table = value.as_table(
-        "a table such as { GREETING = \"hi\" }",
-        "write { NAME = \"VALUE\" }",
-    )?;
+    let mut table =
+        value.as_table("a table such as { GREETING = \"hi\" }", "write { NAME = \"VALUE\" }")?;
     let variable = |(name, value): (&str, Value<'_>)| {
         if name.is_empty() || name.contains(['=', '\0']) {
             return value.reject(
@@ -139,12 +134,8 @@ fn profile(value: &Value<'_>, base: Option<&Profile>) -> Option<Option<Profile>>
             interval: table
                 .take("interval", |v| v.duration(MAX_SAMPLE_INTERVAL))
                 .unwrap_or(base.interval),
-            sample: table
-                .take("sample", |value| value.one_in(MAX_SAMPLE))
-                .unwrap_or(base.sample),
-            dir: table
-                .take("dir", |value| value.path("profiles"))
-                .unwrap_or(base.dir),
+            sample: table.take("sample", |value| value.one_in(MAX_SAMPLE)).unwrap_or(base.sample),
+            dir: table.take("dir", |value| value.path("profiles")).unwrap_or(base.dir),
             max_files: table
                 .take("max_files", |value| value.count(MAX_KEPT_FILES))
                 .unwrap_or(base.max_files),
@@ -164,10 +155,7 @@ pub(super) fn named_app(
     let app_name = AppName::parse(name);
     if app_name.is_none() {
         let help = "use up to 200 letters, digits, `-`, `_` and `.`, with a letter or digit first";
-        value.reject::<()>(
-            format!("{} cannot be the name of an app", quoted(name)),
-            help,
-        );
+        value.reject::<()>(format!("{} cannot be the name of an app", quoted(name)), help);
     }
 
     let help = match value.text() {
@@ -192,9 +180,7 @@ pub(super) fn required_path(
         let problem = table.place.problem(format!("`{key}` is missing"));
         // A slip in the key's name is reported as such, and needs no second report.
         if table.slip_of(key).is_none() {
-            table
-                .source
-                .report(problem.with_help(format!("add {key} = {}", quoted(example))));
+            table.source.report(problem.with_help(format!("add {key} = {}", quoted(example))));
         }
     }
     table.take(key, |value| value.located_path(example))

@@ -24,9 +24,7 @@ pub(super) fn parse<'t>(
 
     for span in errors.iter().filter_map(toml::de::Error::span) {
         let key = dotted_key(text, span.clone());
-        let problem = source
-            .place(span.start, key)
-            .problem("this key is given twice");
+        let problem = source.place(span.start, key).problem("this key is given twice");
         source.report(problem.with_help("leave one of them out"));
     }
     Ok(tree)
@@ -42,16 +40,10 @@ fn dotted_key(text: &str, span: Range<usize>) -> String {
     let table = if own_line.is_empty() {
         let mut lines = before.lines().rev().map(str::trim_start);
         let header = lines.find_map(|line| line.strip_prefix('['));
-        header
-            .and_then(|header| header.split_once(']'))
-            .map_or("", |(table, _)| table)
+        header.and_then(|header| header.split_once(']')).map_or("", |(table, _)| table)
     } else {
         own_line.trim_start_matches('[').trim_end_matches('.')
     };
     let is_path = !table.is_empty() && !table.contains(['=', '{', '[', '#']);
-    if is_path {
-        format!("{table}.{key}")
-    } else {
-        key.to_owned()
-    }
+    if is_path { format!("{table}.{key}") } else { key.to_owned() }
 }

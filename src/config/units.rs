@@ -3,13 +3,8 @@
 use std::time::Duration;
 
 /// Largest first: the order in which a duration such as `1m30s` names them.
-const DURATIONS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
@@ -31,9 +26,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 
     while !rest.is_empty() || text.is_empty() {
         let (number, after) = split_number(rest)?;
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
 
         // Searching on in one iterator is what keeps the order and refuses repeats.
@@ -70,9 +63,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 
 /// A text that [`parse_size`] reads as `bytes`.
 pub(super) fn size_text(bytes: u64) -> String {
-    let whole = SIZES
-        .iter()
-        .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    let whole = SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     match whole {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => format!("{bytes}B"),
@@ -126,9 +117,7 @@ fn guess(word: &str, unit: &'static str) -> Option<&'static str> {
 }
 
 fn split_number(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     Some((number.parse().ok()?, rest))
 }
@@ -149,11 +138,7 @@ mod tests {
             ("1h1ms", 3_600_001),
             ("0s", 0),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
         for bad in [
             "",
@@ -175,25 +160,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_written() {
-        for (text, bytes) in [
-            ("64KiB", 65_536),
-            ("128MiB", 128 << 20),
-            ("1GiB", 1 << 30),
-            ("10MB", 10_000_000),
-        ] {
+        for (text, bytes) in
+            [("64KiB", 65_536), ("128MiB", 128 << 20), ("1GiB", 1 << 30), ("10MB", 10_000_000)]
+        {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for bad in [
-            "",
-            "64",
-            "KiB",
-            "64 KiB",
-            "64kib",
-            "1.5GiB",
-            "-1B",
-            "128 apples",
-            "99999999999TiB",
-        ] {
+        for bad in
+            ["", "64", "KiB", "64 KiB", "64kib", "1.5GiB", "-1B", "128 apples", "99999999999TiB"]
+        {
             assert_eq!(parse_size(bad), None, "{bad:?}");
         }
     }

@@ -81,10 +81,8 @@ impl<'a> Value<'a> {
             let meant = self
                 .text()
                 .filter(|text| text.parse::<NonZeroUsize>().is_ok_and(|n| n.get() <= most));
-            return self.expected(
-                &what,
-                format!("write {}", meant.unwrap_or("a number without quotes")),
-            );
+            return self
+                .expected(&what, format!("write {}", meant.unwrap_or("a number without quotes")));
         };
 
         let count = usize::try_from(number).ok().and_then(NonZeroUsize::new);
@@ -115,10 +113,7 @@ impl<'a> Value<'a> {
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
                 self.expected("a string", format!("write \"{}\"", self.found()))
             }
-            _ => self.expected(
-                "a string",
-                format!("write a string such as {}", quoted(example)),
-            ),
+            _ => self.expected("a string", format!("write a string such as {}", quoted(example))),
         }
     }
 
@@ -127,13 +122,10 @@ impl<'a> Value<'a> {
         let example_list = format!("[{}]", quoted(example));
         let help = format!(
             "write {}",
-            self.text()
-                .map_or(example_list, |text| format!("[{}]", quoted(text)))
+            self.text().map_or(example_list, |text| format!("[{}]", quoted(text)))
         );
         let items = self.as_list("a list of strings", &help)?;
-        all(items
-            .iter()
-            .map(|item| item.string(example).map(str::to_owned)))
+        all(items.iter().map(|item| item.string(example).map(str::to_owned)))
     }
 
     /// A path, made absolute.
@@ -147,19 +139,15 @@ impl<'a> Value<'a> {
         }
         match self.source.absolute(text) {
             Ok(path) => Some(path),
-            Err(error) => self.reject(
-                format!("cannot make {} absolute: {error}", quoted(text)),
-                help,
-            ),
+            Err(error) => {
+                self.reject(format!("cannot make {} absolute: {error}", quoted(text)), help)
+            }
         }
     }
 
     /// A path and its place.
     pub fn located_path(&self, example: &str) -> Option<Located<PathBuf>> {
-        Some(Located {
-            value: self.path(example)?,
-            place: self.place.clone(),
-        })
+        Some(Located { value: self.path(example)?, place: self.place.clone() })
     }
 
     /// One of a few words.
@@ -179,9 +167,9 @@ impl<'a> Value<'a> {
 
     /// Addresses to listen on, at most so many.
     pub fn addresses(&self, most: usize) -> Option<Vec<Located<SocketAddr>>> {
-        let example = self.text().map_or("[\"0.0.0.0:8080\"]".to_owned(), |text| {
-            format!("[{}]", quoted(text))
-        });
+        let example = self
+            .text()
+            .map_or("[\"0.0.0.0:8080\"]".to_owned(), |text| format!("[{}]", quoted(text)));
         let items = self.as_list(ADDRESSES, &format!("write {example}"))?;
         if items.len() > most {
             return self.reject(
@@ -189,12 +177,9 @@ impl<'a> Value<'a> {
                 "leave some out",
             );
         }
-        all(items.iter().map(|item| {
-            Some(Located {
-                value: item.address()?,
-                place: item.place.clone(),
-            })
-        }))
+        all(items
+            .iter()
+            .map(|item| Some(Located { value: item.address()?, place: item.place.clone() })))
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -205,10 +190,7 @@ impl<'a> Value<'a> {
 
         // A name is no address: what it resolves to may change, and a listener does not.
         let port = match (text, self.integer()) {
-            (Some(text), _) => text
-                .rsplit(':')
-                .next()
-                .and_then(|port| port.parse::<u16>().ok()),
+            (Some(text), _) => text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()),
             (None, number) => number.and_then(|port| u16::try_from(port).ok()),
         };
         let ip = if text.is_some_and(|text| text.starts_with("localhost")) {

@@ -41,26 +41,30 @@ impl Hint {
     }
 }
 
-/// Keeps what runs in step with the files until shutdown begins.
+/// Keeps what runs in step with the files until shutdown begins, and lets idle instances go then.
 ///
 /// `hint` is how others, such as SIGHUP, ask for a look.
 pub async fn run(mut reloader: Reloader, hint: Hint, shutdown: Shutdown) {
+    tokio::select! {
+        () = shutdown.begun() => {}
+        () = follow(&mut reloader, hint) => {}
+    }
+    reloader.evict();
+}
+
+async fn follow(reloader: &mut Reloader, hint: Hint) {
     let mut watch = Watch::start(hint.clone());
     let mut next = Instant::now() + RESCAN;
     loop {
         watch.follow(&reloader.current().load().config);
         tokio::select! {
-            () = shutdown.begun() => return,
             () = sleep_until(next) => {}
             () = hint.given() => {
                 let until = Instant::now() + MAX_DELAY;
                 while Instant::now() < until && timeout(QUIET, hint.given()).await.is_ok() {}
             }
         }
-        let outcome = tokio::select! {
-            () = shutdown.begun() => return,
-            outcome = reloader.reload() => outcome,
-        };
+        let outcome = reloader.reload().await;
         next = Instant::now() + if outcome.look_again { RETRY } else { RESCAN };
         report(&outcome);
     }

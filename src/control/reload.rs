@@ -1,16 +1,20 @@
 //! One reload: load, compare, build, swap.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::certificates::{Certificates, LocalCa};
-use crate::config::{Config, Problem};
+use crate::certificates::{Certificates, Renewed};
+use crate::config::{CertificateFiles, Config, Problem};
 use crate::generation::{App, Builder, Current, Generation};
+use crate::settle::{SETTLE, changed_within};
 use crate::systemd;
+
+/// A manifest written in place is read once nothing was written for this long.
+const STABLE: Duration = Duration::from_millis(60);
 
 /// Retired apps whose idle instances are kept for the case that the change is taken back.
 const MAX_RETIRED: usize = 32;
@@ -20,7 +24,6 @@ pub struct Reloader {
     path: PathBuf,
     current: Arc<Current>,
     builder: Arc<Builder>,
-    ca: Arc<LocalCa>,
     /// What waits for retired pools to empty.
     tasks: TaskTracker,
     retired: Vec<Arc<App>>,
@@ -56,18 +59,9 @@ impl Reloader {
         path: PathBuf,
         current: Arc<Current>,
         builder: Arc<Builder>,
-        ca: Arc<LocalCa>,
         tasks: TaskTracker,
     ) -> Self {
-        Self {
-            path,
-            current,
-            builder,
-            ca,
-            tasks,
-            retired: Vec::new(),
-            said: String::new(),
-        }
+        Self { path, current, builder, tasks, retired: Vec::new(), said: String::new() }
     }
 
     pub fn current(&self) -> &Current {
@@ -84,30 +78,27 @@ impl Reloader {
         let mut outcome = Outcome::default();
 
         let path = self.path.clone();
-        let ca = self.ca.clone();
         let before = running.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path, &before, &ca)).await;
-        let (config, certificates, trouble) = match read {
-            Ok(Ok(read)) => read,
-            Ok(Err(problems)) => {
+        let read = tokio::task::spawn_blocking(move || read(&path, &before)).await;
+        let (config, certificates) = match read {
+            Ok(Read::Usable(config, renewed)) => {
+                self.say_once(renewed.problems, &mut outcome);
+                (config, renewed.certificates)
+            }
+            Ok(Read::Unusable(problems)) => {
                 self.say_once(problems, &mut outcome);
                 return outcome;
             }
-            Err(_) => return outcome,
+            Ok(Read::Unfinished) | Err(_) => {
+                outcome.look_again = true;
+                return outcome;
+            }
         };
-        self.say_once(trouble, &mut outcome);
 
         self.retired.retain(|app| app.pool.as_ref().is_some_and(|pool| pool.live() > 0));
         let built = self
             .builder
-            .build(
-                running.number + 1,
-                config,
-                certificates,
-                Some(&running),
-                &self.retired,
-                |_| {},
-            )
+            .build(running.number + 1, config, certificates, Some(&running), &self.retired, |_| {})
             .await;
         for fault in &built.faults {
             outcome.look_again |= fault.unfinished;
@@ -126,6 +117,9 @@ impl Reloader {
         systemd::reloading();
         let next = built.generation;
         outcome.warnings = refused(&running.config, &next.config);
+        if running.config.warnings != next.config.warnings {
+            outcome.warnings.extend(next.config.warnings.iter().cloned());
+        }
         let number = next.number;
         let changed = changed(&running, &next);
         let apps = next.apps.len();
@@ -165,6 +159,16 @@ impl Reloader {
         }
     }
 
+    /// Lets every instance go as soon as it is idle: the process is stopping.
+    pub fn evict(&self) {
+        let current = self.current.load();
+        for app in current.apps.values().chain(&self.retired) {
+            if let Some(pool) = &app.pool {
+                pool.evict(true);
+            }
+        }
+    }
+
     /// Passes on problems that are not those of the last time.
     fn say_once(&mut self, problems: Vec<Problem>, outcome: &mut Outcome) {
         let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
@@ -176,18 +180,36 @@ impl Reloader {
     }
 }
 
-type Read = (Config, Arc<Certificates>, Vec<Problem>);
+enum Read {
+    Usable(Config, Renewed),
+    Unusable(Vec<Problem>),
+    /// A file was changed so recently that more may be to come.
+    Unfinished,
+}
 
-/// Reads the manifest and the certificates. Certificates that cannot be used
-/// leave those of before in place, and are the problems returned beside.
-fn read(
-    path: &std::path::Path,
-    running: &Generation,
-    ca: &Arc<LocalCa>,
-) -> Result<Read, Vec<Problem>> {
-    let config = Config::load(path).map_err(|problems| problems.0)?;
-    let (certificates, trouble) = Certificates::renew(&running.certificates, &config, ca);
-    Ok((config, certificates, trouble))
+/// Reads the manifest and the certificates.
+fn read(path: &Path, running: &Generation) -> Read {
+    if changed_within(path, STABLE) {
+        return Read::Unfinished;
+    }
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(_) if changed_within(path, SETTLE) => return Read::Unfinished,
+        Err(problems) => return Read::Unusable(problems.0),
+    };
+    let renewed = Certificates::renew(&running.certificates, &running.config, &config);
+    let is_clean = renewed.as_ref().is_ok_and(|renewed| renewed.problems.is_empty());
+    // A certificate and its key are two files, and one is there before the other.
+    let is_fresh = |pair: &CertificateFiles| {
+        [&pair.cert, &pair.key].iter().any(|file| changed_within(&file.value, SETTLE))
+    };
+    if !is_clean && config.certificates.values().any(is_fresh) {
+        return Read::Unfinished;
+    }
+    match renewed {
+        Ok(renewed) => Read::Usable(config, renewed),
+        Err(problems) => Read::Unusable(problems),
+    }
 }
 
 /// Settings that only a restart can apply, by name.

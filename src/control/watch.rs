@@ -9,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::warn;
 
 use super::Hint;
@@ -45,11 +45,7 @@ impl Watch {
         let watcher = watcher
             .inspect_err(|error| warn!(%error, "files cannot be watched; changes are looked for every {:?}", super::RESCAN))
             .ok();
-        Self {
-            watcher,
-            watched: BTreeMap::new(),
-            failed: false,
-        }
+        Self { watcher, watched: BTreeMap::new(), failed: false }
     }
 
     /// Watches what `config` names, and nothing more.
@@ -88,10 +84,8 @@ impl Watch {
 fn directories(config: &Config) -> BTreeMap<PathBuf, (u64, u64)> {
     let mut found = BTreeMap::new();
     let components = config.apps.values().map(|app| &app.component.value);
-    let certificates = config
-        .certificates
-        .values()
-        .flat_map(|files| [&files.cert.value, &files.key.value]);
+    let certificates =
+        config.certificates.values().flat_map(|files| [&files.cert.value, &files.key.value]);
     for file in [&config.path].into_iter().chain(components).chain(certificates) {
         add_parent(&mut found, file);
         // A link's own directory is not where its content changes.

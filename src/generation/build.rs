@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::files::Files;
-use super::{App, Generation};
+use super::{App, Generation, Tried};
 use crate::certificates::Certificates;
 use crate::config::{self, AppName, Config, Problem};
 use crate::guest::cache::Cache;
@@ -118,11 +118,7 @@ impl Builder {
                 && running.apps.len() == apps.len()
                 && running.apps.iter().zip(&apps).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
         });
-        Built {
-            generation: Generation::new(number, config, certificates, apps),
-            faults,
-            unchanged,
-        }
+        Built { generation: Generation::new(number, config, certificates, apps), faults, unchanged }
     }
 
     fn lock_files(&self) -> std::sync::MutexGuard<'_, Files> {
@@ -170,7 +166,7 @@ impl Job {
             }
         };
 
-        if let Some(running) = &self.running {
+        if let Some(running) = self.running.clone() {
             if running.is_made_of(&content.digest, &self.settings) {
                 return (running.without_fault(), None);
             }
@@ -269,9 +265,9 @@ impl Job {
         };
         match Pool::prove(blueprint).await {
             Ok(blueprint) => Ok((component, Pool::new(blueprint))),
-            Err(Failure::TimedOut) => Err(ComponentError::Start(
-                "it took longer than its request_timeout".into(),
-            )),
+            Err(Failure::TimedOut) => {
+                Err(ComponentError::Start("it took longer than its request_timeout".into()))
+            }
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
     }
@@ -308,11 +304,7 @@ impl Job {
         let app = App {
             pool: running.and_then(|app| app.pool.clone()),
             made_of: running.and_then(|app| app.made_of.clone()),
-            fault: (!unfinished).then_some(Tried {
-                digest,
-                settings: self.settings,
-                error,
-            }),
+            fault: (!unfinished).then_some(Tried { digest, settings: self.settings, error }),
             name: self.name,
         };
         (Arc::new(app), Some(fault))

@@ -5,16 +5,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use crate::guest::component::Digest;
+use crate::settle::is_fresh;
 
 /// A larger component is refused: it is read into memory whole.
 const MAX_SIZE: u64 = 256 << 20;
-
-/// A file changed less than this ago may still be written to: its errors wait,
-/// and its times are too coarse to tell a further change.
-const SETTLE: Duration = Duration::from_millis(1000);
 
 /// What was known of each file when it was last read.
 #[derive(Default)]
@@ -47,7 +43,8 @@ pub struct Content {
 }
 
 impl Files {
-    /// Looks at the file, and reads it if it may have changed since the last look.
+    /// Looks at the file, and reads it if it may have changed since the last look:
+    /// the times of a fresh one are too coarse to tell.
     ///
     /// # Errors
     /// When it is not there, cannot be read, or changed while it was read.
@@ -56,11 +53,9 @@ impl Files {
         let fresh = is_fresh(&meta);
         let fingerprint = Fingerprint::of(&meta);
         match self.known.get(path) {
-            Some(known) if known.fingerprint == fingerprint && !fresh => Ok(Content {
-                digest: known.digest,
-                bytes: None,
-                fresh,
-            }),
+            Some(known) if known.fingerprint == fingerprint && !fresh => {
+                Ok(Content { digest: known.digest, bytes: None, fresh })
+            }
             _ => self.read(path),
         }
     }
@@ -76,10 +71,7 @@ impl Files {
             return Err(io::Error::other("it is not a file"));
         }
         if before.len() > MAX_SIZE {
-            return Err(io::Error::other(format!(
-                "it is larger than {} MiB",
-                MAX_SIZE >> 20
-            )));
+            return Err(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20)));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
         (&mut file).take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
@@ -91,18 +83,8 @@ impl Files {
             ));
         }
         let digest = Digest::of(&bytes);
-        self.known.insert(
-            path.to_owned(),
-            Known {
-                fingerprint,
-                digest,
-            },
-        );
-        Ok(Content {
-            digest,
-            bytes: Some(bytes),
-            fresh: is_fresh(&before),
-        })
+        self.known.insert(path.to_owned(), Known { fingerprint, digest });
+        Ok(Content { digest, bytes: Some(bytes), fresh: is_fresh(&before) })
     }
 
     /// Forgets the files that `keep` does not want.
@@ -120,18 +102,6 @@ impl Fingerprint {
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
         }
-    }
-}
-
-/// Judged by the change time, which no `touch` or `cp -p` sets back. A clock
-/// that went backwards makes a file look fresh: it is read once more, no harm.
-fn is_fresh(meta: &Metadata) -> bool {
-    let seconds = u64::try_from(meta.ctime()).unwrap_or(0);
-    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or(0);
-    let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-    match SystemTime::now().duration_since(changed) {
-        Ok(age) => age < SETTLE,
-        Err(ahead) => ahead.duration() < SETTLE,
     }
 }
 

@@ -64,13 +64,7 @@ impl Generation {
         apps: BTreeMap<AppName, Arc<App>>,
     ) -> Self {
         let routes = Routes::new(&config.hosts, &apps);
-        Self {
-            number,
-            config,
-            certificates,
-            apps,
-            routes,
-        }
+        Self { number, config, certificates, apps, routes }
     }
 
     /// Which app answers for `path` at `host`: an exact host beats a wildcard,

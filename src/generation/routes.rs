@@ -23,20 +23,13 @@ struct Prefixes {
 impl Routes {
     /// Every app that `hosts` names is in `apps`: the config is valid.
     pub fn new(hosts: &BTreeMap<HostPattern, Paths>, apps: &BTreeMap<AppName, Arc<App>>) -> Self {
-        let mut routes = Self {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
-            any: None,
-        };
+        let mut routes = Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None };
         for (pattern, paths) in hosts {
             let apps = paths
                 .iter()
                 .filter_map(|(_, name)| Some((name.clone(), apps.get(name)?.clone())))
                 .collect();
-            let prefixes = Prefixes {
-                paths: paths.clone(),
-                apps,
-            };
+            let prefixes = Prefixes { paths: paths.clone(), apps };
             match pattern {
                 HostPattern::Exact(host) => {
                     routes.exact.insert(host.clone(), prefixes);

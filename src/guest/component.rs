@@ -92,13 +92,7 @@ impl Component {
             World::P3(_) => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(link)?),
             _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(link)?),
         };
-        Ok(Self {
-            digest,
-            kind,
-            engines: engines.clone(),
-            compiled,
-            pre,
-        })
+        Ok(Self { digest, kind, engines: engines.clone(), compiled, pre })
     }
 
     /// Whether its requests run one at a time on an instance of their own.

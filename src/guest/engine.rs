@@ -68,21 +68,14 @@ impl Engines {
     pub fn new() -> wasmtime::Result<Arc<Self>> {
         let mut instances = MAX_LIVE_INSTANCES;
         let (plain, concurrent) = loop {
-            match (
-                side(Kind::Plain, instances),
-                side(Kind::Concurrent, instances),
-            ) {
+            match (side(Kind::Plain, instances), side(Kind::Concurrent, instances)) {
                 (Ok(plain), Ok(concurrent)) => break (plain, concurrent),
                 (Err(e), _) | (_, Err(e)) if instances <= MIN_LIVE_INSTANCES => return Err(e),
                 _ => instances /= 2,
             }
         };
         let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
-        Ok(Arc::new(Self {
-            plain,
-            concurrent,
-            ticker,
-        }))
+        Ok(Arc::new(Self { plain, concurrent, ticker }))
     }
 
     pub fn side(&self, kind: Kind) -> &Side {

@@ -88,11 +88,7 @@ impl Outline {
                 "a core module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`".into(),
             );
         }
-        let version = |prefix| {
-            self.exports
-                .iter()
-                .find_map(|name| name.strip_prefix(prefix))
-        };
+        let version = |prefix| self.exports.iter().find_map(|name| name.strip_prefix(prefix));
         if let Some(version) = version(P3_EXPORT) {
             return match version.starts_with("0.3.") && !version.contains('-') {
                 true => World::P3(version.into()),
@@ -109,21 +105,16 @@ impl Outline {
                 )),
             };
         }
-        if self
-            .exports
-            .iter()
-            .any(|name| name.starts_with("wasi:cli/run@"))
-        {
+        if self.exports.iter().any(|name| name.starts_with("wasi:cli/run@")) {
             return World::Other(
                 "a command component (it exports wasi:cli/run), not a server; export wasi:http/incoming-handler instead".into(),
             );
         }
         World::Other(match self.exports.as_slice() {
             [] => "a component that exports nothing".into(),
-            exports => format!(
-                "a component that exports {} and no HTTP handler",
-                exports.join(", ")
-            ),
+            exports => {
+                format!("a component that exports {} and no HTTP handler", exports.join(", "))
+            }
         })
     }
 

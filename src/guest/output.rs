@@ -78,11 +78,7 @@ impl Stream {
     }
 
     fn new(output: &Arc<GuestOutput>, name: &'static str) -> Self {
-        Self {
-            output: output.clone(),
-            name,
-            partial: Arc::default(),
-        }
+        Self { output: output.clone(), name, partial: Arc::default() }
     }
 
     fn take(&self, mut bytes: &[u8]) {

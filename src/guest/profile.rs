@@ -37,13 +37,7 @@ pub struct Recording {
 impl Profiler {
     /// `writes` is what shutdown waits for.
     pub fn new(settings: config::Profile, app: &str, generation: u64, writes: TaskTracker) -> Self {
-        Self {
-            settings,
-            app: app.to_owned(),
-            generation,
-            stores: AtomicU64::new(0),
-            writes,
-        }
+        Self { settings, app: app.to_owned(), generation, stores: AtomicU64::new(0), writes }
     }
 
     /// A recording for the store about to be made, if it is one of those sampled. The first is.
@@ -54,21 +48,13 @@ impl Profiler {
         component: &Component,
     ) -> Option<Recording> {
         let sample = self.settings.sample.get() as u64;
-        if !self
-            .stores
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(sample)
-        {
+        if !self.stores.fetch_add(1, Ordering::Relaxed).is_multiple_of(sample) {
             return None;
         }
         let interval = self.settings.interval;
         let engine = &engines.side(kind).engine;
         match GuestProfiler::new_component(engine, &self.app, interval, component.clone(), []) {
-            Ok(profiler) => Some(Recording {
-                profiler: Box::new(profiler),
-                interval,
-                samples: 0,
-            }),
+            Ok(profiler) => Some(Recording { profiler: Box::new(profiler), interval, samples: 0 }),
             Err(error) => {
                 warn!(app = self.app, "a store is not profiled: {error:#}");
                 None
@@ -112,10 +98,7 @@ fn write(
 ) -> io::Result<()> {
     fs::create_dir_all(&settings.dir)?;
     let mut json = Vec::new();
-    recording
-        .profiler
-        .finish(&mut json)
-        .map_err(io::Error::other)?;
+    recording.profiler.finish(&mut json).map_err(io::Error::other)?;
     prune(
         &settings.dir,
         prefix,

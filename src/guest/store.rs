@@ -111,9 +111,7 @@ impl State {
 
     /// Epochs until the guest is interrupted: to yield, and to be sampled.
     pub fn ticks(&self) -> u64 {
-        self.recording
-            .as_ref()
-            .map_or(1, |recording| engine::ticks(recording.interval()))
+        self.recording.as_ref().map_or(1, |recording| engine::ticks(recording.interval()))
     }
 }
 
@@ -126,28 +124,18 @@ fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Update
         recording.sample(&store);
         store.data_mut().recording = Some(recording);
     }
-    Ok(UpdateDeadline::YieldCustom(
-        store.data().ticks(),
-        Box::pin(tokio::task::yield_now()),
-    ))
+    Ok(UpdateDeadline::YieldCustom(store.data().ticks(), Box::pin(tokio::task::yield_now())))
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            ctx: &mut self.http,
-            table: &mut self.table,
-            hooks: &mut self.hooks,
-        }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
     }
 }
 
@@ -193,23 +181,15 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(
-            current.saturating_mul(TABLE_ELEMENT),
-            desired.saturating_mul(TABLE_ELEMENT),
-        ))
+        Ok(self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT)))
     }
 }
 
 /// Where tidegate's HTTP differs from the crate's defaults.
 struct Hooks;
 
-type SendResult = Result<
-    (
-        http::Response<WasiBody>,
-        Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ),
-    Error,
->;
+type SendResult =
+    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
@@ -219,9 +199,7 @@ impl WasiHttpHooks for Hooks {
     /// The same list as above; kept once, because the default allocates per request.
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         static FILTER: std::sync::OnceLock<ForbiddenHeaderFilter> = std::sync::OnceLock::new();
-        FILTER
-            .get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)))
-            .clone()
+        FILTER.get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name))).clone()
     }
 
     /// Guests reach nothing outside: there is no allowlist yet that could let them.

@@ -49,10 +49,7 @@ impl Ticker {
             let shared = shared.clone();
             move || shared.tick()
         })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Keeps epochs advancing until the guard is dropped.

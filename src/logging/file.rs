@@ -73,8 +73,10 @@ impl RollingFile {
         };
         let full = self.active.size > 0 && self.active.size + coming > self.part_max();
         if full && stamp == self.active.stamp && !gone {
-            let retired = (1..).map(|number| self.dir.join(name(&stamp, number))).find(|path| !path.exists());
-            let moved = retired.is_some_and(|retired| fs::rename(&self.active.path, retired).is_ok());
+            let retired =
+                (1..).map(|number| self.dir.join(name(&stamp, number))).find(|path| !path.exists());
+            let moved =
+                retired.is_some_and(|retired| fs::rename(&self.active.path, retired).is_ok());
             if !moved {
                 return;
             }
@@ -111,7 +113,9 @@ impl RollingFile {
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
         entries
             .flatten()
-            .filter(|entry| is_ours(&entry.file_name().to_string_lossy()) && entry.path() != self.active.path)
+            .filter(|entry| {
+                is_ours(&entry.file_name().to_string_lossy()) && entry.path() != self.active.path
+            })
             .filter_map(|entry| {
                 let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
                 Some((metadata.modified().ok()?, entry.path(), metadata.len()))

@@ -44,8 +44,17 @@ thread_local! {
 }
 
 impl Lines {
-    pub fn new(level: LevelFilter, format: LogFormat, stderr: NonBlocking, file: Option<NonBlocking>) -> Lines {
-        let libraries = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { level.min(LevelFilter::WARN) };
+    pub fn new(
+        level: LevelFilter,
+        format: LogFormat,
+        stderr: NonBlocking,
+        file: Option<NonBlocking>,
+    ) -> Lines {
+        let libraries = if level == LevelFilter::TRACE {
+            LevelFilter::DEBUG
+        } else {
+            level.min(LevelFilter::WARN)
+        };
         Lines { ours: level, libraries, format, stderr, file }
     }
 
@@ -80,7 +89,13 @@ impl Subscriber for Lines {
         let metadata = event.metadata();
         let write = |buffers: &mut Buffers| {
             buffers.line.clear();
-            begin(&mut buffers.line, self.format, OffsetDateTime::now_utc(), *metadata.level(), metadata.target());
+            begin(
+                &mut buffers.line,
+                self.format,
+                OffsetDateTime::now_utc(),
+                *metadata.level(),
+                metadata.target(),
+            );
             event.record(&mut Fields { format: self.format, buffers });
             end(&mut buffers.line, self.format);
             self.hand_on(&buffers.line, metadata.target());
@@ -283,7 +298,8 @@ impl fmt::Display for Causes<'_> {
 
 /// Whether a value can stand in a line without quotes.
 fn is_word(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='))
+    !value.is_empty()
+        && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='))
 }
 
 /// What clients and guests send must not be able to end a line or to move a terminal's cursor.
@@ -291,7 +307,9 @@ fn write_escaped(line: &mut String, value: &str, quoted: bool) {
     for char in value.chars() {
         match char {
             '"' | '\\' if quoted => line.extend(['\\', char]),
-            char if char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            char if char.is_control()
+                || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 line.extend(char.escape_default());
             }
             char => line.push(char),

@@ -11,6 +11,7 @@ mod sink;
 use std::io;
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
@@ -46,14 +47,16 @@ pub enum LogError {
 }
 
 /// Sends every event from here on where `log` says. `RUST_LOG` is not looked at: the manifest is the truth.
-pub fn start(log: &Log) -> Result<Flush, LogError> {
-    let (stderr, stderr_thread) = queue(sink::Stderr, log);
+///
+/// Lines on standard error are written around `bar`.
+pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
+    let (stderr, stderr_thread) = queue(sink::Stderr(bar), log);
     let mut threads = vec![stderr_thread];
     let file = match &log.dir {
         None => None,
         Some(dir) => {
-            let file =
-                RollingFile::open(dir, log).map_err(|source| LogError::Dir { dir: dir.clone(), source })?;
+            let file = RollingFile::open(dir, log)
+                .map_err(|source| LogError::Dir { dir: dir.clone(), source })?;
             let (file, file_thread) = queue(file, log);
             threads.push(file_thread);
             Some(file)

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::line::notice;
@@ -29,12 +30,12 @@ pub trait Output: Send + 'static {
     fn name(&self) -> String;
 }
 
-/// Standard error.
-pub struct Stderr;
+/// Standard error, around a progress bar while one is drawn there.
+pub struct Stderr(pub ProgressBar);
 
 impl Output for Stderr {
     fn write_lines(&mut self, lines: &[u8]) -> io::Result<()> {
-        io::stderr().lock().write_all(lines)
+        self.0.suspend(|| io::stderr().lock().write_all(lines))
     }
 
     fn name(&self) -> String {
@@ -76,12 +77,17 @@ impl<O: Output> Sink<O> {
         let mut lines = std::mem::take(&mut self.batch);
         let mut news = String::new();
         if dropped > self.dropped_told {
-            news += &notice(self.format, "log lines were dropped: more came than could be written", dropped - self.dropped_told);
+            news += &notice(
+                self.format,
+                "log lines were dropped: more came than could be written",
+                dropped - self.dropped_told,
+            );
         }
         if self.lost > 0 {
             // The last batch may have ended within a line.
             news.insert(0, '\n');
-            news += &notice(self.format, "log lines were lost: they could not be written", self.lost);
+            news +=
+                &notice(self.format, "log lines were lost: they could not be written", self.lost);
         }
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         if !news.is_empty() {
@@ -96,7 +102,11 @@ impl<O: Output> Sink<O> {
             Err(error) => {
                 if self.lost == 0 {
                     // Said once, where it may still be read; the count follows when there is room again.
-                    let _ = writeln!(io::stderr(), "tidegate: cannot write {}, log lines are lost: {error}", self.output.name());
+                    let _ = writeln!(
+                        io::stderr(),
+                        "tidegate: cannot write {}, log lines are lost: {error}",
+                        self.output.name()
+                    );
                 }
                 self.lost = self.lost.saturating_add(count);
             }
@@ -173,7 +183,10 @@ mod tests {
 
         let written = disk.written.lock().unwrap();
         let lines: Vec<_> = written.trim_start().lines().collect();
-        assert!(lines[0].ends_with("log lines were lost: they could not be written lines=3"), "{written}");
+        assert!(
+            lines[0].ends_with("log lines were lost: they could not be written lines=3"),
+            "{written}"
+        );
         assert_eq!(lines[1..], ["four", "five"]);
     }
 

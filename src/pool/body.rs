@@ -71,11 +71,7 @@ impl Gathered {
     pub fn into_body(self, exchange: Arc<Exchange>) -> Body {
         if !self.ended {
             // A body that is already cut fails when the exchange is asked again.
-            return Body(Kind::Stream {
-                first: self.frames,
-                exchange,
-                ended: false,
-            });
+            return Body(Kind::Stream { first: self.frames, exchange, ended: false });
         }
         let mut chunks = Vec::with_capacity(self.frames.len());
         let mut trailers = None;
@@ -90,9 +86,7 @@ impl Gathered {
             1 => chunks.swap_remove(0),
             _ => {
                 let mut data = BytesMut::with_capacity(self.size);
-                chunks
-                    .iter()
-                    .for_each(|chunk| data.extend_from_slice(chunk));
+                chunks.iter().for_each(|chunk| data.extend_from_slice(chunk));
                 data.freeze()
             }
         };
@@ -103,10 +97,7 @@ impl Gathered {
 impl Body {
     /// A body known in full.
     pub fn whole(data: Bytes) -> Self {
-        Self(Kind::Whole {
-            data,
-            trailers: None,
-        })
+        Self(Kind::Whole { data, trailers: None })
     }
 }
 
@@ -122,16 +113,10 @@ impl http_body::Body for Body {
             Kind::Whole { data, .. } if !data.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(data)))))
             }
-            Kind::Whole { trailers, .. } => Poll::Ready(
-                trailers
-                    .take()
-                    .map(|trailers| Ok(Frame::trailers(trailers))),
-            ),
-            Kind::Stream {
-                first,
-                exchange,
-                ended,
-            } => {
+            Kind::Whole { trailers, .. } => {
+                Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Kind::Stream { first, exchange, ended } => {
                 if let Some(frame) = first.pop_front() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -169,11 +154,7 @@ impl Drop for Body {
 pub fn watched(body: WasiBody, exchange: &Arc<Exchange>) -> WasiBody {
     match http_body::Body::is_end_stream(&body) {
         true => body,
-        false => Watched {
-            body,
-            exchange: exchange.clone(),
-        }
-        .boxed_unsync(),
+        false => Watched { body, exchange: exchange.clone() }.boxed_unsync(),
     }
 }
 

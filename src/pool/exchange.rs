@@ -125,11 +125,8 @@ impl Exchange {
             inner.end(Instant::now());
             return false;
         }
-        let size: usize = inner
-            .drained
-            .iter()
-            .map(|frame| frame.data_ref().map_or(0, Bytes::len))
-            .sum();
+        let size: usize =
+            inner.drained.iter().map(|frame| frame.data_ref().map_or(0, Bytes::len)).sum();
         inner.drained.len() > before && size < max
     }
 
@@ -167,10 +164,7 @@ impl Exchange {
             Phase::Streaming(since) => (since, limits.stream_idle_timeout),
             Phase::Ended(since) => (since, limits.post_return_timeout),
         };
-        Due {
-            at: since + limit,
-            limit,
-        }
+        Due { at: since + limit, limit }
     }
 
     /// Since when nothing more goes to the client.

@@ -64,9 +64,7 @@ impl Exclusive {
         }
         gathered.gather(&exchange);
         if gathered.is_cut() {
-            return Err(Failure::Guest(
-                "the guest did not finish its response".into(),
-            ));
+            return Err(Failure::Guest("the guest did not finish its response".into()));
         }
         call.detach();
         Ok(Answer {
@@ -122,10 +120,7 @@ impl Call {
             Ok(Poll::Ready(())) => self.run = None,
             Ok(Poll::Pending) => self.poll_timer(cx),
             Err(_) => {
-                warn!(
-                    app = self.blueprint.app(),
-                    "tidegate failed while it served a request"
-                );
+                warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
                 self.end(Failure::Guest("tidegate failed".into()));
             }
         }
@@ -154,10 +149,7 @@ impl Call {
             self.exchange.settle(failure);
         } else {
             let (app, instance) = (self.blueprint.app(), self.exchange.instance());
-            warn!(
-                app,
-                instance, "the guest's work after its response took too long"
-            );
+            warn!(app, instance, "the guest's work after its response took too long");
         }
         // The store goes, and its slot is free.
         self.run = None;
@@ -262,10 +254,7 @@ async fn call(
     })?;
 
     let _running = blueprint.component.engines.running();
-    proxy
-        .wasi_http_incoming_handler()
-        .call_handle(store, incoming, outparam)
-        .await
+    proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
 }
 
 /// The scheme as p2 has it.

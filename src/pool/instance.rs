@@ -53,21 +53,10 @@ impl Instance {
         let recording = blueprint.profiler.as_ref().and_then(|profiler| {
             profiler.start(&component.engines, component.kind, &component.compiled)
         });
-        let mut store = State::store(
-            engine,
-            &blueprint.template,
-            blueprint.generation,
-            id,
-            recording,
-        );
+        let mut store =
+            State::store(engine, &blueprint.template, blueprint.generation, id, recording);
         match component.instantiate(&mut store).await {
-            Ok(proxy) => Ok(Self {
-                id,
-                store,
-                proxy,
-                served: 0,
-                blueprint: blueprint.clone(),
-            }),
+            Ok(proxy) => Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone() }),
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 warn!(
                     app = blueprint.app(),

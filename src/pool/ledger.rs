@@ -58,11 +58,7 @@ pub enum Verdict {
 
 impl Entry {
     pub fn new(id: RequestId, exchange: Arc<Exchange>) -> Self {
-        Self {
-            id,
-            exchange,
-            overdue: None,
-        }
+        Self { id, exchange, overdue: None }
     }
 }
 
@@ -124,9 +120,7 @@ impl Ledger {
 
     /// Takes the first frames of new answers. True when another turn may bring more.
     pub fn prefetch(&mut self, max: usize) -> bool {
-        self.answered
-            .iter()
-            .fold(false, |more, exchange| exchange.prefetch(max) | more)
+        self.answered.iter().fold(false, |more, exchange| exchange.prefetch(max) | more)
     }
 
     /// Hands new answers to their clients.

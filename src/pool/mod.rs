@@ -74,9 +74,7 @@ pub enum Failure {
 
 impl Failure {
     fn busy() -> Self {
-        Self::Busy {
-            retry_after: RETRY_AFTER,
-        }
+        Self::Busy { retry_after: RETRY_AFTER }
     }
 }
 

@@ -51,10 +51,7 @@ pub struct Seat {
 impl Seat {
     /// The request that was handed over, if there is one.
     pub fn take(&self) -> Option<Job> {
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Hands a request over.
@@ -82,25 +79,15 @@ impl Shared {
     /// See [`super::Pool::handle`].
     pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Failure> {
         let exchange = Arc::new(Exchange::new());
-        let job = Job {
-            request,
-            exchange: exchange.clone(),
-        };
+        let job = Job { request, exchange: exchange.clone() };
         let place = self.dispatch(job)?;
-        let mut client = Client {
-            shared: self,
-            exchange: &exchange,
-            place,
-            served: false,
-        };
+        let mut client = Client { shared: self, exchange: &exchange, place, served: false };
 
         let head = client.head().await?;
         let mut gathered = Gathered::default();
         gathered.gather(&exchange);
         if gathered.is_cut() {
-            return Err(Failure::Guest(
-                "the guest did not finish its response".into(),
-            ));
+            return Err(Failure::Guest("the guest did not finish its response".into()));
         }
         client.served = true;
         Ok(Answer {

@@ -101,11 +101,7 @@ impl<I: Send + 'static> Slots<I> {
         let arrival = state.arrivals;
         state.arrivals += 1;
         state.waiting.insert(arrival, sender);
-        Taken::Later(Waiting {
-            slots: self.clone(),
-            arrival,
-            lease,
-        })
+        Taken::Later(Waiting { slots: self.clone(), arrival, lease })
     }
 
     /// Slots in use, idle ones included.
@@ -142,11 +138,7 @@ impl<I: Send + 'static> Slots<I> {
     }
 
     fn lease(self: &Arc<Self>, instance: Option<I>) -> Lease<I> {
-        Lease {
-            slots: self.clone(),
-            instance,
-            armed: true,
-        }
+        Lease { slots: self.clone(), instance, armed: true }
     }
 
     /// Passes a slot on to who waits longest, or keeps it, or closes it.
@@ -187,9 +179,7 @@ impl<I: Send + 'static> Slots<I> {
                 let mut state = self.lock();
                 let now = Instant::now();
                 let timeout = self.bounds.idle_timeout;
-                let fresh = state
-                    .idle
-                    .partition_point(|(since, _)| *since + timeout <= now);
+                let fresh = state.idle.partition_point(|(since, _)| *since + timeout <= now);
                 let expired: Vec<_> = state.idle.drain(..fresh).collect();
                 state.live -= expired.len();
                 let next = state.idle.front().map(|(since, _)| *since + timeout);
@@ -259,11 +249,7 @@ mod tests {
     use super::*;
 
     fn slots(instances: usize, waiting: usize) -> Arc<Slots<u32>> {
-        let bounds = Bounds {
-            instances,
-            waiting,
-            idle_timeout: Duration::from_secs(60),
-        };
+        let bounds = Bounds { instances, waiting, idle_timeout: Duration::from_secs(60) };
         Slots::new(bounds, TaskTracker::new())
     }
 

@@ -57,11 +57,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     ledger.failure = match end {
         End::Done => Failure::Guest("the guest exited".into()),
         End::TimedOut => {
-            warn!(
-                app = blueprint.app(),
-                instance = id,
-                "the guest took too long and was ended"
-            );
+            warn!(app = blueprint.app(), instance = id, "the guest took too long and was ended");
             Failure::TimedOut
         }
         End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
@@ -78,9 +74,7 @@ async fn drive(
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
     let engines = &blueprint.component.engines;
-    let Instance {
-        store, proxy, id, ..
-    } = instance;
+    let Instance { store, proxy, id, .. } = instance;
     let id = *id;
     let output = store.data().output.clone();
 

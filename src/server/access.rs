@@ -68,8 +68,8 @@ impl Record {
         self.status = status.as_u16();
         self.promised = length;
         // Answers without a body are not asked for it.
-        self.complete =
-            self.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.complete = self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     }
 
     /// A frame of the body, or its end.
@@ -84,7 +84,8 @@ impl Record {
     /// The body is dropped, `ended` if it has no more to give.
     pub fn finish(&mut self, ended: bool) {
         let broken = self.promised == Some(u64::MAX);
-        self.complete |= !broken && (ended || self.promised.is_some_and(|promised| promised <= self.bytes));
+        self.complete |=
+            !broken && (ended || self.promised.is_some_and(|promised| promised <= self.bytes));
     }
 }
 

@@ -93,7 +93,10 @@ impl Activity {
     }
 
     fn has_read(&self) {
-        if self.reads_are_heads && self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == NEVER {
+        if self.reads_are_heads
+            && self.requests.load(Relaxed) == 0
+            && self.head_since.load(Relaxed) == NEVER
+        {
             self.head_since.store(self.now(), Relaxed);
         }
     }
@@ -148,7 +151,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.note(written)
     }

@@ -64,7 +64,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
@@ -90,7 +93,9 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Guest(body) => body.size_hint(),
-            Source::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64)),
+            Source::Page(page) => {
+                SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64))
+            }
         }
     }
 }
@@ -122,13 +127,18 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),
             // hyper takes a stream that was reset with NO_ERROR for one that has ended: to a guest
             // half an upload would be a whole one.
-            None if self.http2 && !self.body.is_end_stream() => Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+            None if self.http2 && !self.body.is_end_stream() => {
+                Poll::Ready(Some(Err(Error::ConnectionTerminated)))
+            }
             None => Poll::Ready(None),
         }
     }
@@ -144,10 +154,10 @@ impl http_body::Body for Upload {
 
 /// What a guest is told of a broken upload.
 fn cause(error: &hyper::Error) -> Error {
-    let malformed = error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<io::Error>())
-        .is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    let malformed =
+        error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some_and(|cause| {
+            matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+        });
     if error.is_timeout() {
         Error::ConnectionReadTimeout
     } else if malformed || error.is_parse() {

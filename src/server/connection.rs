@@ -174,11 +174,14 @@ impl Front {
             current: Arc::clone(&self.current),
             scheme,
             // An IPv4 client of a listener for both kinds has an IPv6 form that nobody wants to see.
-            address: HeaderValue::try_from(client.ip().to_canonical().to_string()).map_err(|_| End::Address)?,
+            address: HeaderValue::try_from(client.ip().to_canonical().to_string())
+                .map_err(|_| End::Address)?,
             named,
             activity: Arc::clone(&activity),
         });
-        let respond = service_fn(move |request: http::Request<Incoming>| service::respond(Arc::clone(&client), request));
+        let respond = service_fn(move |request: http::Request<Incoming>| {
+            service::respond(Arc::clone(&client), request)
+        });
         if http2 {
             self.drive(self.http2.serve_connection(io, respond), &activity).await
         } else {

@@ -72,7 +72,8 @@ impl Listeners {
                 "https" => Scheme::Https,
                 _ => return Err(BindError::Name(name)),
             };
-            let (address, listener) = adopt(socket).map_err(|source| BindError::Socket { name, source })?;
+            let (address, listener) =
+                adopt(socket).map_err(|source| BindError::Socket { name, source })?;
             sockets.push((Bound { scheme, address }, listener));
         }
 
@@ -84,8 +85,8 @@ impl Listeners {
                 continue;
             }
             for &address in addresses {
-                let (address, listener) =
-                    bind(address, &all).map_err(|source| BindError::Address { scheme, address, source })?;
+                let (address, listener) = bind(address, &all)
+                    .map_err(|source| BindError::Address { scheme, address, source })?;
                 sockets.push((Bound { scheme, address }, listener));
             }
         }
@@ -108,7 +109,13 @@ pub fn serve(listeners: Listeners, current: Arc<Current>, shutdown: &Shutdown) -
     for (bound, listener) in listeners.sockets {
         let listener = TcpListener::from_std(listener)?;
         info!(address = %bound, connections_max = max, "listening");
-        shutdown.spawn(accept(listener, bound.scheme, Arc::clone(&front), Arc::clone(&room), shutdown.clone()));
+        shutdown.spawn(accept(
+            listener,
+            bound.scheme,
+            Arc::clone(&front),
+            Arc::clone(&room),
+            shutdown.clone(),
+        ));
     }
     Ok(())
 }
@@ -175,7 +182,9 @@ fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<(SocketAddr, StdL
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // `[::]` takes IPv4 clients as well, unless the manifest has a listener of its own for them.
-        let apart = all.iter().any(|other| other.is_ipv4() && other.port() == address.port() && other.port() != 0);
+        let apart = all
+            .iter()
+            .any(|other| other.is_ipv4() && other.port() == address.port() && other.port() != 0);
         socket.set_only_v6(apart)?;
     }
     // A restarted server need not wait for the old one's last connections to be forgotten.
@@ -204,7 +213,10 @@ fn connections_max() -> usize {
     let descriptors = raise_descriptors();
     let max = usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
     if max < CONNECTIONS_MAX {
-        warn!(connections_max = max, descriptors, "few descriptors: raise the limit of open files (LimitNOFILE=)");
+        warn!(
+            connections_max = max,
+            descriptors, "few descriptors: raise the limit of open files (LimitNOFILE=)"
+        );
     }
     max.clamp(1, CONNECTIONS_MAX)
 }
@@ -218,7 +230,11 @@ fn raise_descriptors() -> u64 {
             return 1024;
         }
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 { raised.rlim_cur } else { limit.rlim_cur }
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+            raised.rlim_cur
+        } else {
+            limit.rlim_cur
+        }
     }
 }
 

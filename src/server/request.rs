@@ -55,9 +55,9 @@ pub fn named(parts: &Parts, scheme: Scheme, http2: bool) -> Result<Named, Refusa
             let named = check(authority.clone())?;
             let port = |named: &Named| named.authority.port_u16().unwrap_or(scheme.port());
             match header {
-                Some(header) if header.host != named.host || port(&header) != port(&named) => {
-                    Err(Refusal::Malformed("the Host header is not the host of the request's target"))
-                }
+                Some(header) if header.host != named.host || port(&header) != port(&named) => Err(
+                    Refusal::Malformed("the Host header is not the host of the request's target"),
+                ),
                 Some(_) | None => Ok(named),
             }
         }
@@ -70,7 +70,10 @@ fn parse(header: &HeaderValue) -> Result<Named, Refusal> {
 
 fn check(authority: Authority) -> Result<Named, Refusal> {
     let text = authority.as_str();
-    let host = Some(text).filter(|text| !text.contains('@')).and_then(Host::from_authority).ok_or(MALFORMED)?;
+    let host = Some(text)
+        .filter(|text| !text.contains('@'))
+        .and_then(Host::from_authority)
+        .ok_or(MALFORMED)?;
     // Ports above 65535 parse as text.
     if authority.port().is_some() && authority.port_u16().is_none() {
         return Err(MALFORMED);
@@ -97,10 +100,18 @@ pub fn prepare(
         None => HeaderValue::try_from(authority.as_str()).map_err(|_| MALFORMED)?,
     };
     let proto = HeaderValue::from_static(scheme.as_str());
-    let set = [(FORWARDED_FOR, client.clone()), (FORWARDED_PROTO, proto), (FORWARDED_HOST, host), (REQUEST_ID, header(id))];
+    let set = [
+        (FORWARDED_FOR, client.clone()),
+        (FORWARDED_PROTO, proto),
+        (FORWARDED_HOST, host),
+        (REQUEST_ID, header(id)),
+    ];
     for (name, value) in set {
         // As many as HTTP/1 takes at the most are far below what a map holds.
-        parts.headers.try_insert(name, value).map_err(|_| Refusal::Malformed("there are too many headers"))?;
+        parts
+            .headers
+            .try_insert(name, value)
+            .map_err(|_| Refusal::Malformed("there are too many headers"))?;
     }
 
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
@@ -147,8 +158,14 @@ fn strip(headers: &mut HeaderMap, unwanted: fn(&HeaderName, &HeaderValue) -> boo
 
 fn is_of_connection(name: &HeaderName, value: &HeaderValue) -> bool {
     match name.as_str() {
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "http2-settings"
-        | "proxy-authenticate" | "proxy-authorization" => true,
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy-authenticate"
+        | "proxy-authorization" => true,
         // Said from end to end by gRPC, for which it is the sign that trailers arrive.
         "te" => name == TE && value != "trailers",
         _ => false,

@@ -49,12 +49,24 @@ impl Refusal {
             Refusal::UnknownHost => (StatusCode::NOT_FOUND, "no such host here"),
             Refusal::UnknownPath => (StatusCode::NOT_FOUND, "no such path here"),
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not served here"),
-            Refusal::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "this connection is for another host"),
-            Refusal::NotLoaded => (StatusCode::SERVICE_UNAVAILABLE, "the application is not loaded"),
-            Refusal::Pool(Failure::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "the application is busy"),
-            Refusal::Pool(Failure::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "the application did not answer in time"),
-            Refusal::Pool(Failure::Guest(_)) | Refusal::BadAnswer => (StatusCode::BAD_GATEWAY, "the application failed"),
-            Refusal::Pool(Failure::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large"),
+            Refusal::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, "this connection is for another host")
+            }
+            Refusal::NotLoaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the application is not loaded")
+            }
+            Refusal::Pool(Failure::Busy { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the application is busy")
+            }
+            Refusal::Pool(Failure::TimedOut) => {
+                (StatusCode::GATEWAY_TIMEOUT, "the application did not answer in time")
+            }
+            Refusal::Pool(Failure::Guest(_)) | Refusal::BadAnswer => {
+                (StatusCode::BAD_GATEWAY, "the application failed")
+            }
+            Refusal::Pool(Failure::TooLarge) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large")
+            }
         }
     }
 
@@ -72,7 +84,12 @@ impl Refusal {
     }
 
     /// The page, as the client's Accept header prefers it.
-    pub fn page(&self, accept: Option<&HeaderValue>, id: RequestId, http2: bool) -> Response<Bytes> {
+    pub fn page(
+        &self,
+        accept: Option<&HeaderValue>,
+        id: RequestId,
+        http2: bool,
+    ) -> Response<Bytes> {
         let (status, reason) = self.explain();
         let format = Format::preferred(accept);
         let mut page = Response::new(format.write(status, reason, id));
@@ -82,7 +99,10 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, header(id));
         if let Some(wait) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+            );
         }
         if matches!(self, Refusal::Method) {
             headers.insert(ALLOW, HeaderValue::from_static(METHODS));
@@ -105,7 +125,9 @@ impl Format {
             .find_map(|range| match range.as_str() {
                 "text/html" | "application/xhtml+xml" => Some(Format::Html),
                 "text/plain" => Some(Format::Text),
-                range if range == "application/json" || range.ends_with("+json") => Some(Format::Json),
+                range if range == "application/json" || range.ends_with("+json") => {
+                    Some(Format::Json)
+                }
                 _ => None,
             })
             .unwrap_or(Format::Text)

@@ -19,7 +19,10 @@ use crate::pool::{self, Answer, Failure};
 use crate::request_id::RequestId;
 
 /// Answers one request. A failure is a page like any other answer, so there is no error.
-pub async fn respond(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub async fn respond(
+    client: Arc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let running = client.activity.begin();
     let id = RequestId::next();
     // Once: what a reload changes is for the next request.
@@ -33,7 +36,10 @@ pub async fn respond(client: Arc<Client>, request: Request<Incoming>) -> Result<
             let (mut head, body) = answer.http.into_parts();
             strip_answer(&mut head.headers);
             if let Some(record) = &mut record {
-                let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+                let declared = head
+                    .headers
+                    .get(CONTENT_LENGTH)
+                    .and_then(|length| length.to_str().ok()?.parse().ok());
                 record.instance = Some(answer.instance);
                 record.answered(head.status, declared.or(body.size_hint().exact()));
             }

@@ -32,10 +32,7 @@ fn every_invalid_manifest_is_told_everything_that_is_wrong() {
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
         if found != expected {
-            different.push(format!(
-                "{}: expected\n{expected}found\n{found}",
-                golden.display()
-            ));
+            different.push(format!("{}: expected\n{expected}found\n{found}", golden.display()));
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
@@ -50,10 +47,8 @@ fn the_example_loads_as_it_is_and_with_every_setting_uncommented() {
             .filter(|rest| rest.starts_with(|c: char| c != ' '))
             .map(str::to_owned)
     };
-    let complete: Vec<_> = example
-        .lines()
-        .map(|line| setting(line).unwrap_or(line.to_owned()))
-        .collect();
+    let complete: Vec<_> =
+        example.lines().map(|line| setting(line).unwrap_or(line.to_owned())).collect();
     let folder = tempfile::tempdir().expect("make a folder");
     let path = folder.path().join("config.toml");
 
@@ -66,11 +61,7 @@ fn the_example_loads_as_it_is_and_with_every_setting_uncommented() {
     assert_eq!(complete.log.dir, Some(folder.path().join("logs")));
     assert_eq!(complete.certificates.len(), 1);
     let stated = |config: &Config| config.apps[&app("hello")].limits.clone();
-    assert_eq!(
-        stated(&complete),
-        stated(&plain),
-        "the example states the defaults"
-    );
+    assert_eq!(stated(&complete), stated(&plain), "the example states the defaults");
 }
 
 #[test]
@@ -93,22 +84,13 @@ fn hosts_are_compared_in_their_normal_form() {
     let config = load("tests/manifests/valid/hosts.toml");
     let app_of = |authority: &str, path: &str| {
         let host = Host::from_authority(authority).expect(authority);
-        let (_, paths) = config
-            .hosts
-            .iter()
-            .find(|(pattern, _)| pattern.matches(&host))
-            .expect(authority);
+        let (_, paths) =
+            config.hosts.iter().find(|(pattern, _)| pattern.matches(&host)).expect(authority);
         paths.find(path).map(ToString::to_string)
     };
 
-    assert_eq!(
-        app_of("HELLO.example.com:8443", "/").as_deref(),
-        Some("hello")
-    );
-    assert_eq!(
-        app_of("xn--bcher-kva.example", "/").as_deref(),
-        Some("hello")
-    );
+    assert_eq!(app_of("HELLO.example.com:8443", "/").as_deref(), Some("hello"));
+    assert_eq!(app_of("xn--bcher-kva.example", "/").as_deref(), Some("hello"));
     assert_eq!(app_of("[::1]:8443", "/").as_deref(), Some("hello"));
     assert_eq!(app_of("shop.example.com", "/api/x").as_deref(), Some("api"));
     assert_eq!(app_of("shop.example.com", "/apix").as_deref(), Some("shop"));
@@ -125,10 +107,7 @@ fn a_component_in_a_folder_is_an_app_with_a_host_of_its_own() {
     fs::write(&manifest, text).expect("write the manifest");
 
     let before = Config::load(&manifest).expect("a missing folder is an empty one");
-    assert_eq!(
-        before.warnings,
-        ["apps: no such folder yet, so no hosts come from it"]
-    );
+    assert_eq!(before.warnings, ["apps: no such folder yet, so no hosts come from it"]);
 
     fs::create_dir(&apps).expect("make the folder");
     for name in ["hello", "taken", "Not A Host"] {
@@ -139,22 +118,11 @@ fn a_component_in_a_folder_is_an_app_with_a_host_of_its_own() {
     let hello = &after.apps[&app("hello.apps.localhost")];
     assert_eq!(hello.component.value, apps.join("hello.wasm"));
     assert_eq!(hello.limits.max_instances.get(), 3);
-    let app_at = |host| {
-        after.hosts[&HostPattern::parse(host).expect(host)]
-            .find("/")
-            .map(AppName::as_str)
-    };
+    let app_at =
+        |host| after.hosts[&HostPattern::parse(host).expect(host)].find("/").map(AppName::as_str);
     assert_eq!(app_at("hello.apps.localhost"), Some("hello.apps.localhost"));
-    assert_eq!(
-        app_at("taken.apps.localhost"),
-        Some("own"),
-        "an explicit host wins"
-    );
-    assert_eq!(
-        app_at("*.apps.localhost"),
-        None,
-        "other names below are not `*`"
-    );
+    assert_eq!(app_at("taken.apps.localhost"), Some("own"), "an explicit host wins");
+    assert_eq!(app_at("*.apps.localhost"), None, "other names below are not `*`");
     assert_eq!(after.folders, [apps]);
     assert_eq!(after.warnings.len(), 1, "{:?}", after.warnings);
     assert_ne!(before, after);
@@ -189,14 +157,7 @@ fn what_needs_a_restart_is_named() {
     let named = old.changes_needing_restart(&new);
     assert_eq!(
         named,
-        [
-            "server.http",
-            "server.https",
-            "server.state_dir",
-            "log.dir",
-            "log.format",
-            "log.keep"
-        ]
+        ["server.http", "server.https", "server.state_dir", "log.dir", "log.format", "log.keep"]
     );
 }
 
@@ -204,9 +165,7 @@ fn what_needs_a_restart_is_named() {
 fn a_manifest_that_is_not_there_is_named() {
     let problems = Config::load(Path::new("no/such.toml")).expect_err("it is not there");
     assert!(
-        problems
-            .to_string()
-            .starts_with("no/such.toml: cannot read the manifest: "),
+        problems.to_string().starts_with("no/such.toml: cannot read the manifest: "),
         "{problems}"
     );
 }
@@ -220,12 +179,9 @@ fn app(name: &str) -> AppName {
 }
 
 fn manifests(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .expect(folder)
-        .map(|entry| entry.expect(folder).path());
-    let mut manifests: Vec<_> = entries
-        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
-        .collect();
+    let entries = fs::read_dir(folder).expect(folder).map(|entry| entry.expect(folder).path());
+    let mut manifests: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
     manifests.sort();
     assert!(!manifests.is_empty(), "no manifests in {folder}");
     manifests

@@ -20,12 +20,7 @@ async fn smoke() {
         ] {
             let start = std::time::Instant::now();
             let (status, body) = text(pool.handle(get(path)).await).await;
-            println!(
-                "{kit} {path} {status} {} {:.60} {:?}",
-                body.len(),
-                body,
-                start.elapsed()
-            );
+            println!("{kit} {path} {status} {} {:.60} {:?}", body.len(), body, start.elapsed());
         }
         let (status, body) = text(pool.handle(post("/echo", "hello")).await).await;
         println!("{kit} echo {status} {body}");
@@ -47,11 +42,9 @@ async fn smoke() {
             let start = std::time::Instant::now();
             let answer = pool.handle(get(path)).await;
             match answer {
-                Err(e) => println!(
-                    "{kit} {path} failed {e:?} {:?} live {}",
-                    start.elapsed(),
-                    pool.live()
-                ),
+                Err(e) => {
+                    println!("{kit} {path} failed {e:?} {:?} live {}", start.elapsed(), pool.live())
+                }
                 Ok(a) => {
                     let r = http_body_util::BodyExt::collect(a.http.into_body()).await;
                     println!(

@@ -18,9 +18,7 @@ use wasmtime_wasi_http::WasiBody;
 /// The engines reserve much address space, so all tests share them.
 pub fn engines() -> Arc<Engines> {
     static ENGINES: OnceLock<Arc<Engines>> = OnceLock::new();
-    ENGINES
-        .get_or_init(|| Engines::new().expect("engines"))
-        .clone()
+    ENGINES.get_or_init(|| Engines::new().expect("engines")).clone()
 }
 
 /// The bytes of a guest, such as `kit-p2`. A missing one fails the test.
@@ -70,18 +68,12 @@ pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
 
 /// A request for `path` without a body.
 pub fn get(path: &str) -> Request {
-    request(
-        http::Method::GET,
-        path,
-        Empty::new().map_err(|e| match e {}).boxed_unsync(),
-    )
+    request(http::Method::GET, path, Empty::new().map_err(|e| match e {}).boxed_unsync())
 }
 
 /// A request with a body that is there in full.
 pub fn post(path: &str, body: impl Into<Bytes>) -> Request {
-    let body = Full::new(body.into())
-        .map_err(|e| match e {})
-        .boxed_unsync();
+    let body = Full::new(body.into()).map_err(|e| match e {}).boxed_unsync();
     request(http::Method::POST, path, body)
 }
 
@@ -101,8 +93,5 @@ pub async fn text(answer: Result<Answer, Failure>) -> (u16, String) {
     let http = answer.expect("an answer").http;
     let status = http.status().as_u16();
     let body = http.into_body().collect().await.expect("a whole body");
-    (
-        status,
-        String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-    )
+    (status, String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }

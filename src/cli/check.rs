@@ -1,0 +1,68 @@
+//! `tidegate check`: the path of `run` without sockets and without writing anything.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
+use crate::certificates::{Certificates, LocalCa};
+use crate::config::{Config, Problem, Problems};
+use crate::generation::Builder;
+use crate::guest::Engines;
+
+pub fn check(named: Option<&Path>) -> ExitCode {
+    let path = match Config::find(named) {
+        Ok(path) => path,
+        Err(error) => return fail(EXIT_CONFIG, error),
+    };
+    let config = match Config::load(&path) {
+        Ok(config) => config,
+        Err(problems) => return report(problems.0),
+    };
+    let (apps, hosts) = (config.apps.len(), config.hosts.len());
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    match problems(config) {
+        Ok(problems) if problems.is_empty() => {
+            println!("{}: good: {apps} apps on {hosts} hosts", path.display());
+            ExitCode::SUCCESS
+        }
+        Ok(problems) => report(problems),
+        Err(error) => fail(EXIT_FAILURE, error),
+    }
+}
+
+fn report(problems: Vec<Problem>) -> ExitCode {
+    let count = problems.len();
+    eprintln!("{}", Problems(problems));
+    eprintln!("{count} {}", if count == 1 { "problem" } else { "problems" });
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Everything wrong with the files that `config` names.
+fn problems(config: Config) -> Result<Vec<Problem>, String> {
+    let ca = Arc::new(LocalCa::ephemeral().map_err(|error| error.to_string())?);
+    let (certificates, mut problems) = match Certificates::load(&config, &ca) {
+        Ok(certificates) => (certificates, Vec::new()),
+        // The components are looked at all the same.
+        Err(problems) => (Certificates::none(&config, &ca), problems),
+    };
+    let engines = Engines::new().map_err(|error| format!("{error:#}"))?;
+    let bar = progress::bar(config.apps.len());
+    let runtime = runtime().map_err(|error| error.to_string())?;
+    let built = runtime.block_on(async {
+        let builder = Builder::new(engines, None, TaskTracker::new());
+        let progress = |app: &_| {
+            bar.set_message(format!("{app}"));
+            bar.inc(1);
+        };
+        builder.build(1, config, Arc::new(certificates), None, &[], progress).await
+    });
+    bar.finish_and_clear();
+    problems.extend(built.faults.into_iter().map(|fault| fault.problem));
+    problems.sort_by_key(|problem| problem.place.line);
+    Ok(problems)
+}

@@ -1,0 +1,54 @@
+//! `tidegate inspect`: what a file is, and whether it can be served here.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{EXIT_FAILURE, fail};
+use crate::guest::inspect::{Outline, World};
+use crate::guest::interfaces::{Support, support};
+
+pub fn inspect(file: &Path) -> ExitCode {
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return fail(EXIT_FAILURE, format!("cannot read {}: {error}", file.display()));
+        }
+    };
+    match Outline::read(&bytes) {
+        Ok(outline) => {
+            print!("{}", describe(file, bytes.len(), &outline));
+            ExitCode::SUCCESS
+        }
+        Err(reason) => fail(EXIT_FAILURE, format!("{}: {reason}", file.display())),
+    }
+}
+
+fn describe(file: &Path, size: usize, outline: &Outline) -> String {
+    let world = match outline.world() {
+        World::P2(version) => format!("p2: handles HTTP by wasi:http/incoming-handler@{version}"),
+        World::P3(version) => format!("p3: handles HTTP by wasi:http/handler@{version}"),
+        World::Other(what) => format!("neither p2 nor p3: {what}"),
+    };
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{}\n  world         {world}", file.display());
+    let _ = writeln!(text, "  size          {} KiB", size.div_ceil(1024));
+    let _ = writeln!(text, "  core modules  {}", outline.core_modules);
+    let _ = writeln!(text, "  memories      {}", outline.memories);
+    let _ = writeln!(text, "  exports       {}", outline.exports.len());
+    for export in &outline.exports {
+        let _ = writeln!(text, "    {export}");
+    }
+    let _ = writeln!(text, "  imports       {}", outline.imports.len());
+    for import in &outline.imports {
+        let mark = match support(import) {
+            Support::Provided => String::new(),
+            Support::Missing(Some(nearest)) => format!("  MISSING here; the nearest is {nearest}"),
+            Support::Missing(None) => "  MISSING here".to_owned(),
+        };
+        let _ = writeln!(text, "    {import}{mark}");
+    }
+    text
+}
