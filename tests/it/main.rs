@@ -1,6 +1,8 @@
 //! The integration tests: one binary, a module per behaviour.
 
+mod changes;
 mod manifests;
 mod pools;
 mod reload;
+mod renewal;
 mod support;
