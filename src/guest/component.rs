@@ -1,17 +1,18 @@
 //! From a file's bytes to a component that is compiled, linked and ready to instantiate.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::Store;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
 use super::State;
 use super::cache::Cache;
 use super::engine::{Engines, Kind};
-use super::inspect::{Outline, World};
+use super::inspect::{Import, Outline, World};
 use super::interfaces::{Support, support};
 
 /// SHA-256 of a component's file.
@@ -74,8 +75,7 @@ impl Component {
         let compiled = match cache.and_then(|cache| cache.load(&side.engine, &digest)) {
             Some(compiled) => compiled,
             None => {
-                let compiled = wasmtime::component::Component::from_binary(&side.engine, bytes)
-                    .map_err(|e| ComponentError::Compile(format!("{e:#}")))?;
+                let compiled = compile(&side.engine, bytes)?;
                 if let Some(cache) = cache {
                     cache.store(&side.engine, &digest, &compiled);
                 }
@@ -107,14 +107,29 @@ impl Component {
     }
 }
 
+/// Compiles `bytes`. The compiler asserts much about its input, and one app's
+/// file is no reason for another's requests to fail.
+fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+) -> Result<wasmtime::component::Component, ComponentError> {
+    let compile = || wasmtime::component::Component::from_binary(engine, bytes);
+    match catch_unwind(AssertUnwindSafe(compile)) {
+        Ok(compiled) => compiled.map_err(|e| ComponentError::Compile(format!("{e:#}"))),
+        Err(_) => Err(ComponentError::Compile("the compiler panicked over it".into())),
+    }
+}
+
+/// Names what is missing before anything is compiled; the linker would only say the first.
 fn check_imports(outline: &Outline) -> Result<(), ComponentError> {
     let missing: Vec<_> = outline
         .imports
         .iter()
-        .filter_map(|import| match support(import) {
+        .filter(|import| !import.only_types)
+        .filter_map(|Import { name, .. }| match support(name) {
             Support::Provided => None,
-            Support::Missing(None) => Some(format!("`{import}`")),
-            Support::Missing(Some(nearest)) => Some(format!("`{import}` (nearest: `{nearest}`)")),
+            Support::Missing(None) => Some(format!("`{name}`")),
+            Support::Missing(Some(nearest)) => Some(format!("`{name}` (nearest: `{nearest}`)")),
         })
         .collect();
     match missing.is_empty() {

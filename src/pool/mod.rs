@@ -10,9 +10,17 @@ mod exchange;
 mod exclusive;
 mod instance;
 mod ledger;
+mod schedule;
 mod shared;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod worker;
+
+/// What the model checks replace.
+mod sync {
+    pub use std::sync::{Mutex, MutexGuard};
+}
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +48,9 @@ const GATHER_MAX: usize = 64 << 10;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const NO_RESPONSE: &str = "the guest returned without a response";
+
+/// What requests are told when the host itself fails under them.
+const OWN_FAULT: &str = "tidegate failed";
 
 /// One request for a guest.
 pub struct Request {
@@ -135,7 +146,7 @@ impl Pool {
     pub fn live(&self) -> usize {
         match &*self.0 {
             Kind::Exclusive(pool) => pool.slots.live(),
-            Kind::Shared(pool) => pool.live(),
+            Kind::Shared(pool) => pool.schedule.workers(),
         }
     }
 
@@ -144,7 +155,7 @@ impl Pool {
     pub fn evict(&self, evicting: bool) {
         match &*self.0 {
             Kind::Exclusive(pool) => pool.slots.evict(evicting),
-            Kind::Shared(pool) => pool.evict(evicting),
+            Kind::Shared(pool) => pool.schedule.evict(evicting),
         }
     }
 

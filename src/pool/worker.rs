@@ -18,7 +18,8 @@ use wasmtime::component::Accessor;
 use super::call;
 use super::instance::Instance;
 use super::ledger::{Entry, Ledger, Standing, Verdict};
-use super::shared::{Job, Seat, Shared};
+use super::schedule::Seat;
+use super::shared::{Job, Shared};
 use super::{Failure, GATHER_MAX, GATHER_TURNS};
 use crate::guest::State;
 
@@ -34,7 +35,7 @@ enum End {
 pub async fn work(shared: Arc<Shared>, first: Job) {
     // In the order of their end, last to first: the requests are told, the
     // store goes, and then its slot is free.
-    let seat = Arc::new(Seat::default());
+    let seat = Seat::new();
     let _closing = Closing(shared.clone(), seat.clone());
     if !first.exchange.has_client() {
         return;
@@ -66,7 +67,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
 
 async fn drive(
     shared: &Arc<Shared>,
-    seat: &Arc<Seat>,
+    seat: &Arc<Seat<Job>>,
     instance: &mut Instance,
     ledger: &Mutex<Ledger>,
     first: Job,
@@ -95,20 +96,27 @@ async fn drive(
                 book.polled = true;
                 book.forget_ended();
 
-                let spent = served >= limits.max_requests_per_instance.get() || book.overdue();
+                let mut job = first.take().or_else(|| seat.take());
+                let spent = served >= limits.max_requests_per_instance.get()
+                    || book.overdue()
+                    // Its clock may not have been read yet: who came now would lack that much time.
+                    || (job.is_some() || !book.listed) && book.is_late(limits);
                 let room = !spent
                     && book.entries.len() < limits.max_concurrent_per_instance.get()
                     && (book.responsive || book.entries.is_empty() && calls.is_empty())
                     && call::is_ready(accessor, proxy, cx);
-                let mut job = first.take().or_else(|| seat.take());
                 if job.is_some() {
                     book.listed = false;
+                    if spent {
+                        // Handed over when a timeout had just passed.
+                        job.take().into_iter().for_each(|job| shared.redispatch(job));
+                    }
                 } else if room && !book.listed {
-                    job = shared.list(seat);
+                    job = shared.schedule.list(seat);
                     book.listed = job.is_none();
                 } else if !room && book.listed {
                     book.listed = false;
-                    if let Some(job) = shared.unlist(seat) {
+                    if let Some(job) = shared.schedule.unlist(seat) {
                         shared.redispatch(job);
                     }
                 }
@@ -125,18 +133,19 @@ async fn drive(
                     output.set_request(book.only_request());
                     drop(book);
                     let instance = (&**blueprint, id, &*proxy);
-                    match call::start(accessor, instance, Job { request, exchange }, ledger) {
+                    match call::start(accessor, instance, Job { request, exchange }) {
                         Ok(call) => calls.push(call),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                     continue;
                 }
 
-                if !book.entries.is_empty() || !calls.is_empty() {
+                if !book.entries.is_empty() {
                     book.stand(Standing::Busy);
                     return Poll::Pending;
                 }
-                if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                // A p2 guest answers before its call ends.
+                if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
                     book.stand(Standing::PostReturn);
                     return Poll::Pending;
                 }
@@ -169,23 +178,29 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS && book.polled {
+            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS {
                 turns += 1;
                 continue;
             }
             turns = 0;
+            if book.polled && !book.responsive {
+                // It waits for something, so it can take another request: once more, to be
+                // listed before a client has its answer and sends the next.
+                book.responsive = true;
+                continue;
+            }
             book.publish();
             if !book.polled && book.listed {
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
-                if let Some(job) = shared.unlist(seat) {
+                if let Some(job) = shared.schedule.unlist(seat) {
                     shared.redispatch(job);
                 }
             }
-            let verdict = book.review(limits, shared.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
-                Verdict::Leave => match shared.unlist(seat) {
+                Verdict::Leave => match shared.schedule.unlist(seat) {
                     None => return Poll::Ready(End::Done),
                     // Handed over at the last moment: we serve it.
                     Some(job) => {
@@ -203,11 +218,6 @@ async fn drive(
                     }
                 }
             }
-            if book.polled && !book.responsive {
-                // It waits for something: once more, so that it can take another request.
-                book.responsive = true;
-                continue;
-            }
             if book.is_idle() {
                 running = None;
             }
@@ -218,11 +228,11 @@ async fn drive(
 }
 
 /// The slot of a worker, given back however it ends.
-struct Closing(Arc<Shared>, Arc<Seat>);
+struct Closing(Arc<Shared>, Arc<Seat<Job>>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some(job) = self.0.unlist(&self.1) {
+        if let Some(job) = self.0.schedule.unlist(&self.1) {
             self.0.redispatch(job);
         }
         self.0.closed();

@@ -14,7 +14,7 @@ use tracing::warn;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::access::Record;
-use super::activity::Running;
+use super::activity::{Activity, Running};
 use crate::generation::Generation;
 use crate::pool::{self, BodyError};
 use crate::request_id::RequestId;
@@ -33,6 +33,8 @@ pub struct Body {
 
 enum Source {
     Guest(pool::Body),
+    /// Where an answer has no body, whatever the guest wrote.
+    None,
     Page(Option<Bytes>),
 }
 
@@ -58,6 +60,11 @@ impl Body {
         let page = Some(page).filter(|page| !page.is_empty());
         Body { source: Source::Page(page), id, record, _running: running, _generation: generation }
     }
+
+    /// Makes it the body of an answer that has none. A guest sees its stream closed.
+    pub fn leave_out(&mut self) {
+        self.source = Source::None;
+    }
 }
 
 impl http_body::Body for Body {
@@ -72,6 +79,7 @@ impl http_body::Body for Body {
         let frame = match &mut this.source {
             Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
             Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
+            Source::None => None,
         };
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
@@ -87,6 +95,7 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Guest(body) => body.is_end_stream(),
             Source::Page(page) => page.is_none(),
+            Source::None => true,
         }
     }
 
@@ -96,6 +105,7 @@ impl http_body::Body for Body {
             Source::Page(page) => {
                 SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64))
             }
+            Source::None => SizeHint::with_exact(0),
         }
     }
 }
@@ -110,17 +120,40 @@ impl Drop for Body {
     }
 }
 
-/// A request's body as guests take it.
-pub fn upload(body: Incoming, http2: bool) -> WasiBody {
-    if http_body::Body::is_end_stream(&body) {
-        return Empty::new().map_err(|never| match never {}).boxed_unsync();
-    }
-    Upload { body, http2 }.boxed_unsync()
-}
-
-struct Upload {
+/// A request's body on its way to a guest.
+pub struct Upload {
     body: Incoming,
     http2: bool,
+    ended: bool,
+    /// Told when the body is dropped before its end. HTTP/2 resets the one stream instead.
+    activity: Option<Arc<Activity>>,
+}
+
+impl Upload {
+    pub fn new(body: Incoming, http2: bool, activity: &Arc<Activity>) -> Upload {
+        let ended = http_body::Body::is_end_stream(&body);
+        let activity = (!ended && !http2).then(|| Arc::clone(activity));
+        Upload { body, http2, ended, activity }
+    }
+
+    /// As guests take it.
+    pub fn into_guest(self) -> WasiBody {
+        if self.ended {
+            return Empty::new().map_err(|never| match never {}).boxed_unsync();
+        }
+        self.boxed_unsync()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(activity) = &self.activity
+            && !self.ended
+            && !http_body::Body::is_end_stream(&self.body)
+        {
+            activity.leave_unread();
+        }
+    }
 }
 
 impl http_body::Body for Upload {
@@ -131,7 +164,9 @@ impl http_body::Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ended = !matches!(frame, Some(Ok(_)));
+        match frame {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),
             // hyper takes a stream that was reset with NO_ERROR for one that has ended: to a guest

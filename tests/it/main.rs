@@ -1,8 +1,16 @@
 //! The integration tests: one binary, a module per behaviour.
 
 mod changes;
+mod components;
+mod connections;
+mod http;
+mod logs;
 mod manifests;
 mod pools;
 mod reload;
 mod renewal;
+mod routing;
+mod samples;
 mod support;
+mod tls;
+mod wit;

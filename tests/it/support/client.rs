@@ -1,19 +1,23 @@
 //! HTTP clients: a new connection for each request, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -67,13 +71,15 @@ pub async fn connect(
 }
 
 /// Sends one request over `io`, whose URI is the path, and reads the head of the answer.
-pub async fn send<I>(
+pub async fn send<I, B>(
     io: I,
     version: Version,
-    request: Request<Full<Bytes>>,
+    request: Request<B>,
 ) -> Result<Response<Incoming>, Error>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Error>,
 {
     let io = TokioIo::new(io);
     match version {
@@ -172,5 +178,49 @@ pub async fn whole(response: Response<Incoming>) -> Result<Reply, Error> {
 impl Reply {
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap_or("(not text)")
+    }
+}
+
+/// Sends these bytes as they are, and reads until the server closes the connection.
+pub async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut io = TcpStream::connect(address).await.expect("connect");
+    io.write_all(bytes.as_ref()).await.expect("send");
+    to_the_end(&mut io).await
+}
+
+/// What is read until the server closes the connection.
+pub async fn to_the_end(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, io.read_to_end(&mut answer))
+        .await
+        .expect("the server closes the connection")
+        .expect("an orderly end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status in an answer's first line.
+pub fn status(answer: &str) -> u16 {
+    let code = answer.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+    code.unwrap_or_else(|| panic!("no status in {answer:?}"))
+}
+
+/// A body whose chunks are sent while it is on its way. Dropping the sender ends it.
+pub struct Piped(mpsc::UnboundedReceiver<Frame<Bytes>>);
+
+/// A body, and what it is fed by.
+pub fn piped() -> (mpsc::UnboundedSender<Frame<Bytes>>, Piped) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Piped(receiver))
+}
+
+impl Body for Piped {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
 }
