@@ -7,6 +7,8 @@ mod http;
 mod logs;
 mod manifests;
 mod pools;
+mod process;
+mod profiles;
 mod reload;
 mod renewal;
 mod routing;

@@ -21,17 +21,17 @@ fn site(first: &Pair) -> (Site, Server) {
     (site, server)
 }
 
-/// The certificate shown to a new connection, which also serves.
-async fn shown(server: &Server) -> Vec<u8> {
+/// The certificate shown to a new connection, which also serves. None where it is of another root.
+async fn shown(server: &Server) -> Option<Vec<u8>> {
     let transport = Transport::tls(server, Version::H2, &root());
-    let mut connection = Connection::open(&transport, "hello.test").await.expect("a handshake");
+    let mut connection = Connection::open(&transport, "hello.test").await.ok()?;
     assert_eq!(connection.get("/").await.expect("an answer").status, 200);
-    connection.certificate.expect("a certificate")
+    connection.certificate
 }
 
 async fn until_shown(server: &Server, pair: &Pair) {
     let until = async {
-        while shown(server).await != pair.der {
+        while shown(server).await.as_ref() != Some(&pair.der) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -79,10 +79,9 @@ async fn a_mismatched_certificate_is_said_once_and_the_old_one_kept() {
     let next = pair("hello.test");
     site.put("certs/hello.pem", next.cert.as_bytes());
     server.wait_for_log("is not the key of");
-    server.signal(libc::SIGHUP);
     tokio::time::sleep(SETTLED).await;
 
-    assert_eq!(shown(&server).await, first.der);
+    assert_eq!(shown(&server).await, Some(first.der));
     assert_eq!(server.complaints().len(), 1, "{:#?}", server.complaints());
     site.put("certs/hello.key", next.key.as_bytes());
     until_shown(&server, &next).await;
