@@ -103,11 +103,21 @@ impl LocalCa {
             Some(root) if root.outlives_leaves() => root,
             expiring => {
                 let root = Root::make()?;
-                write_whole(&path, root.pem.as_bytes()).map_err(|source| CaError::File {
-                    attempt: "write",
-                    path,
-                    source,
-                })?;
+                let written = match &expiring {
+                    Some(_) => write_whole(&path, root.pem.as_bytes()),
+                    None => write_first(&path, root.pem.as_bytes()),
+                };
+                match written {
+                    // Another process began with the same directory just now: its root is the one.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return LocalCa::open(state_dir);
+                    }
+                    written => written.map_err(|source| CaError::File {
+                        attempt: "write",
+                        path,
+                        source,
+                    })?,
+                }
                 if expiring.is_some() {
                     warn!(
                         "the local certificate authority was about to expire: clients must be told to trust the new one"
@@ -270,6 +280,23 @@ fn serial() -> Result<SerialNumber, rcgen::Error> {
 
 /// Writes a file whole or not at all, for this user only.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_aside(path, bytes, |unfinished| fs::rename(unfinished, path))
+}
+
+/// The same where there is no file yet; fails where there is one by then.
+fn write_first(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_aside(path, bytes, |unfinished| {
+        fs::hard_link(unfinished, path)?;
+        fs::remove_file(unfinished)
+    })
+}
+
+/// Writes a private file beside `path` and has it put in its place.
+fn write_aside(
+    path: &Path,
+    bytes: &[u8],
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = (|| {
         // A rest of an earlier process with this id would keep its own mode.
@@ -281,7 +308,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&unfinished, path)?;
+        place(&unfinished)?;
         path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
     })();
     if written.is_err() {
