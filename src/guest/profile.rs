@@ -11,7 +11,7 @@ use tracing::warn;
 use wasmtime::component::Component;
 use wasmtime::{AsContext, GuestProfiler};
 
-use super::engine::Engines;
+use super::engine::{Engines, ticks};
 use super::files::{newest_first, remove, remove_leftovers, write_by_rename};
 use crate::config;
 
@@ -30,7 +30,10 @@ pub struct Profiler {
 /// A store's profile while it is made.
 pub struct Recording {
     profiler: Box<GuestProfiler>,
-    interval: Duration,
+    /// Ticks from one sample to the next.
+    interval: u64,
+    /// Ticks since the last.
+    waited: u64,
     samples: u32,
 }
 
@@ -54,7 +57,12 @@ impl Profiler {
         let interval = self.settings.interval;
         let engine = &engines.side(kind).engine;
         match GuestProfiler::new_component(engine, &self.app, interval, component.clone(), []) {
-            Ok(profiler) => Some(Recording { profiler: Box::new(profiler), interval, samples: 0 }),
+            Ok(profiler) => Some(Recording {
+                profiler: Box::new(profiler),
+                interval: ticks(interval),
+                waited: 0,
+                samples: 0,
+            }),
             Err(error) => {
                 warn!(app = self.app, "a store is not profiled: {error:#}");
                 None
@@ -78,13 +86,14 @@ impl Profiler {
 }
 
 impl Recording {
-    pub fn interval(&self) -> Duration {
-        self.interval
-    }
-
-    /// Takes one sample of the guest that is running in `store`.
-    pub fn sample(&mut self, store: impl AsContext) {
-        if self.samples < MAX_SAMPLES {
+    /// Takes one sample of the guest that is running in `store`, if it is time for one.
+    ///
+    /// For each tick. The guest yields at each, sampled or not: were it interrupted at its
+    /// samples only, no timeout could end one that computes between them.
+    pub fn tick(&mut self, store: impl AsContext) {
+        self.waited += 1;
+        if self.waited >= self.interval && self.samples < MAX_SAMPLES {
+            self.waited = 0;
             self.samples += 1;
             self.profiler.sample(store, Duration::ZERO);
         }

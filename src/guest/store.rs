@@ -10,7 +10,6 @@ use wasmtime_wasi_http::{
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::engine;
 use super::output::{GuestOutput, Stream};
 use super::profile::Recording;
 
@@ -33,6 +32,9 @@ const MAX_RANDOM: u64 = 1 << 20;
 /// together the most that one response holds in the host.
 const BODY_CHUNKS: usize = 16;
 const BODY_CHUNK: usize = 64 << 10;
+
+/// Epochs until a running guest is interrupted.
+pub const EPOCHS: u64 = 1;
 
 /// How a store ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,27 +106,21 @@ impl State {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_max_component_handles(MAX_HANDLES);
-        store.set_epoch_deadline(store.data().ticks());
+        store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(at_deadline);
         store
-    }
-
-    /// Epochs until the guest is interrupted: to yield, and to be sampled.
-    pub fn ticks(&self) -> u64 {
-        self.recording.as_ref().map_or(1, |recording| engine::ticks(recording.interval()))
     }
 }
 
 /// Samples the guest where it is sampled, and lets timers and other tasks run.
 ///
-/// `yield_now` and not a plain wake, so that tokio polls its timers before it
-/// comes back. Timeouts do not depend on the interval: every one ends in a yield.
+/// `yield_now` and not a plain wake, so that tokio polls its timers before it comes back.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(mut recording) = store.data_mut().recording.take() {
-        recording.sample(&store);
+        recording.tick(&store);
         store.data_mut().recording = Some(recording);
     }
-    Ok(UpdateDeadline::YieldCustom(store.data().ticks(), Box::pin(tokio::task::yield_now())))
+    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(tokio::task::yield_now())))
 }
 
 impl WasiView for State {

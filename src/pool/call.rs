@@ -14,6 +14,7 @@ use super::instance::{Blueprint, declined};
 use super::shared::Job;
 use super::{Failure, NO_RESPONSE};
 use crate::guest::State;
+use crate::guest::store::EPOCHS;
 
 /// Whether the guest takes calls right now (it can ask for none by backpressure).
 pub fn is_ready(accessor: &Accessor<State>, proxy: &Proxy, cx: &mut Context<'_>) -> bool {
@@ -45,7 +46,7 @@ pub fn start<'a>(
         Proxy::P3(guest) => {
             let (call, io) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
-                store.set_epoch_deadline(store.data().ticks());
+                store.set_epoch_deadline(EPOCHS);
                 let view = store.data_mut().http();
                 let (request, io) = p3::Request::from_http(view.hooks, http);
                 // Boxed because its type borrows the hooks, though it holds nothing of them.
@@ -73,7 +74,7 @@ pub fn start<'a>(
             let app = blueprint.template.app.clone();
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
-                store.set_epoch_deadline(store.data().ticks());
+                store.set_epoch_deadline(EPOCHS);
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {

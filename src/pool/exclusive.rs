@@ -22,6 +22,7 @@ use super::exchange::Exchange;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
 use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
@@ -263,7 +264,7 @@ async fn call(
     instance.served += 1;
     store.data().output.set_request(Some(request.id));
     // While it was idle the epoch went on; without this it would yield at once.
-    store.set_epoch_deadline(store.data().ticks());
+    store.set_epoch_deadline(EPOCHS);
 
     let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
     let scheme = scheme(&request);

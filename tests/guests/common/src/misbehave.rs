@@ -10,6 +10,7 @@ const PAGE: usize = 1 << 16;
 ///
 /// The clock is an import, where a host may interrupt a guest in passing, so it
 /// is asked only every few hundred microseconds.
+#[inline(never)]
 pub fn spin(milliseconds: u64, now_in_nanoseconds: impl Fn() -> u64) {
     if milliseconds == 0 {
         spin_forever();
