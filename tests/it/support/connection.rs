@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -42,7 +43,10 @@ impl Transport {
 
     /// TLS that trusts `roots`, as PEM.
     pub fn tls(server: &Server, version: Version, roots: &str) -> Transport {
-        Transport::Tls(server.https, version, trusting(roots, version))
+        let mut config = ClientConfig::clone(&trusting(roots, version));
+        // A resumed session shows the certificate of the one it resumes.
+        config.resumption = Resumption::disabled();
+        Transport::Tls(server.https, version, Arc::new(config))
     }
 }
 

@@ -6,3 +6,4 @@ pub mod connection;
 pub mod pool;
 pub mod server;
 pub mod traffic;
+pub mod world;
