@@ -103,7 +103,7 @@ impl Running {
 
     /// Asks for a look at the files.
     pub fn reload(&self) {
-        self.hint.give();
+        self.hint.ask();
     }
 
     /// Stops accepting, and waits for what runs to finish. False when some of
