@@ -5,13 +5,14 @@
 //! was cut: in the body itself the two look the same.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
@@ -275,10 +276,9 @@ impl Inner {
         let Some(body) = &mut self.body else {
             return !self.cut;
         };
-        let mut cx = Context::from_waker(Waker::noop());
         // Bounded by what the guest could buffer: the store does not run here.
         loop {
-            match Pin::new(&mut *body).poll_frame(&mut cx) {
+            match look(|cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => self.drained.push_back(frame),
                 Poll::Ready(Some(Err(_))) => {
                     self.cut = true;
@@ -309,6 +309,15 @@ impl Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guest did not finish the response")]
 pub struct Cut;
+
+/// Polls for what is there right now, so that `Pending` says that nothing is.
+///
+/// Under tokio's budget it could as well say that other tasks should have a
+/// turn, and a body would be taken for cut that is whole.
+pub fn look<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(unconstrained(std::future::poll_fn(poll))).poll(&mut cx)
+}
 
 fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
     match slot {

@@ -4,11 +4,13 @@
 //! ours is made for them. What outlives its response, or its client, becomes a
 //! task of its own that the pool's timeouts end.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 use wasmtime_wasi_http::WasiHttpView;
@@ -59,8 +61,13 @@ impl Exclusive {
             if gathered.gather(&exchange) || call.is_over() {
                 break;
             }
-            // Room in the body's buffer may be all that the guest waits for.
-            std::future::poll_fn(|cx| Poll::Ready(call.poll(cx))).await;
+            // Room in the body's buffer may be all that the guest waits for. Outside of
+            // tokio's budget, or a busy connection's small answers would be streams.
+            unconstrained(poll_fn(|cx| {
+                call.poll(cx);
+                Poll::Ready(())
+            }))
+            .await;
         }
         gathered.gather(&exchange);
         if gathered.is_cut() {
@@ -102,7 +109,7 @@ impl Call {
 
     /// Drives the guest until there is a response head or none will come.
     async fn head(&mut self) -> Result<http::Response<()>, Failure> {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             self.poll(cx);
             match self.exchange.take_head() {
                 Some(head) => Poll::Ready(head),
@@ -169,7 +176,7 @@ impl Call {
             timer: self.timer.take(),
         };
         self.blueprint.tasks.spawn(async move {
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 call.poll(cx);
                 match call.is_over() {
                     true => Poll::Ready(()),
