@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,7 +24,14 @@ use crate::config::Limits;
 pub type Head = http::Response<()>;
 
 /// See the module.
-pub struct Exchange(Mutex<Inner>);
+pub struct Exchange {
+    inner: Mutex<Inner>,
+    /// A chunk of the request came in since the clock was last read.
+    ///
+    /// Apart, because a p3 guest may answer with its request's body: then the
+    /// chunk comes in while the response is polled, and the lock is taken.
+    progressed: AtomicBool,
+}
 
 struct Inner {
     phase: Phase,
@@ -62,17 +70,20 @@ pub struct Due {
 
 impl Exchange {
     pub fn new() -> Self {
-        Self(Mutex::new(Inner {
-            phase: Phase::Queued,
-            head: None,
-            body: None,
-            drained: VecDeque::new(),
-            cut: false,
-            client_left: false,
-            instance: 0,
-            client: None,
-            driver: None,
-        }))
+        Self {
+            inner: Mutex::new(Inner {
+                phase: Phase::Queued,
+                head: None,
+                body: None,
+                drained: VecDeque::new(),
+                cut: false,
+                client_left: false,
+                instance: 0,
+                client: None,
+                driver: None,
+            }),
+            progressed: AtomicBool::new(false),
+        }
     }
 
     // For whoever drives the guest.
@@ -131,6 +142,11 @@ impl Exchange {
         inner.drained.len() > before && size < max
     }
 
+    /// Whether there is an answer that its client has not taken.
+    pub fn has_head(&self) -> bool {
+        self.lock().head.is_some()
+    }
+
     /// Wakes who waits for the answer.
     pub fn publish(&self) {
         self.lock().wake();
@@ -143,6 +159,8 @@ impl Exchange {
     pub fn settle(&self, failure: Failure) -> bool {
         let mut inner = self.lock();
         let now = Instant::now();
+        // Who has no head yet is woken when it is published.
+        let published = inner.head.is_none();
         let complete = match inner.phase {
             Phase::Queued | Phase::Waiting(_) => {
                 inner.head = Some(Err(failure));
@@ -153,13 +171,21 @@ impl Exchange {
         };
         inner.cut = !complete;
         inner.end(now);
-        inner.wake();
+        if published {
+            inner.wake();
+        }
         complete
     }
 
     /// When its present phase times out.
     pub fn due(&self, limits: &Limits) -> Due {
-        let (since, limit) = match self.lock().phase {
+        let mut inner = self.lock();
+        if self.progressed.swap(false, Ordering::Relaxed)
+            && let Phase::Streaming(since) = &mut inner.phase
+        {
+            *since = Instant::now();
+        }
+        let (since, limit) = match inner.phase {
             Phase::Queued => (Instant::now(), limits.request_timeout),
             Phase::Waiting(since) => (since, limits.request_timeout),
             Phase::Streaming(since) => (since, limits.stream_idle_timeout),
@@ -249,10 +275,7 @@ impl Exchange {
 
     /// A chunk of the request came in.
     pub fn progress(&self) {
-        let mut inner = self.lock();
-        if let Phase::Streaming(_) = inner.phase {
-            inner.phase = Phase::Streaming(Instant::now());
-        }
+        self.progressed.store(true, Ordering::Relaxed);
     }
 
     /// The client wants nothing more. The guest sees its streams closed.
@@ -266,7 +289,7 @@ impl Exchange {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
