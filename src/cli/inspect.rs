@@ -43,12 +43,13 @@ fn describe(file: &Path, size: usize, outline: &Outline) -> String {
     }
     let _ = writeln!(text, "  imports       {}", outline.imports.len());
     for import in &outline.imports {
-        let mark = match support(import) {
+        let mark = match support(&import.name) {
+            _ if import.only_types => String::new(),
             Support::Provided => String::new(),
             Support::Missing(Some(nearest)) => format!("  MISSING here; the nearest is {nearest}"),
             Support::Missing(None) => "  MISSING here".to_owned(),
         };
-        let _ = writeln!(text, "    {import}{mark}");
+        let _ = writeln!(text, "    {}{mark}", import.name);
     }
     text
 }
