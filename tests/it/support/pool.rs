@@ -47,8 +47,13 @@ pub fn limits() -> Limits {
 
 /// A pool of the guest `name`, and what shutdown would wait for.
 pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
+    pool_of(name, &guest(name), limits)
+}
+
+/// The same of a component that is no guest of ours.
+pub fn pool_of(name: &str, bytes: &[u8], limits: Limits) -> (Pool, TaskTracker) {
     let tasks = TaskTracker::new();
-    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
+    let component = Arc::new(Component::load(&engines(), None, bytes).expect(name));
     let blueprint = Blueprint {
         component,
         template: Template {
