@@ -1,17 +1,22 @@
 //! What a file is taken for, and what is said of one that cannot be served.
 
+use std::num::NonZeroUsize;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use tidegate::config::Profile;
 use tidegate::guest::cache::Cache;
 use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
+use tidegate::guest::profile::Profiler;
 use tidegate::guest::store::Template;
 use tidegate::guest::{ComponentError, State};
+use tidegate::pool::Pool;
+use tokio_util::task::TaskTracker;
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
-use crate::support::pool::{engines, guest};
+use crate::support::pool::{blueprint, engines, get, guest, limits, text as body};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -66,6 +71,14 @@ fn text(string: &str) -> Vec<u8> {
     [&leb(string.len()), string.as_bytes()].concat()
 }
 
+/// The declarations `(type (func)) (export NAME (func 0))`.
+fn a_function(name: &str) -> Vec<u8> {
+    [&[2, 1, 0x40, 0, 1, 0, 4, 0][..], &text(name), &[1, 0]].concat()
+}
+
+/// The declarations `(type u8) (export "t" (type (eq 0)))`.
+const ONLY_TYPES: &[u8] = &[2, 1, 0x7d, 4, 0, 1, b't', 3, 0, 0];
+
 /// `component` with an import of `name`, an instance type with these declarations.
 fn with_import(component: &[u8], name: &str, declarations: &[u8]) -> Vec<u8> {
     let mut validator = Validator::new();
@@ -84,7 +97,7 @@ fn with_import(component: &[u8], name: &str, declarations: &[u8]) -> Vec<u8> {
 async fn each_guest_is_taken_for_what_it_is() {
     for (name, kind) in [
         ("hello", Kind::Plain),
-        ("api", Kind::Plain),
+        ("api", Kind::Concurrent),
         ("kit-p2", Kind::Plain),
         ("mixed-p2", Kind::Concurrent),
         ("hello-p3", Kind::Concurrent),
@@ -125,8 +138,7 @@ fn what_is_no_component_for_http_is_refused_by_what_it_is() {
 fn missing_imports_are_named_with_the_nearest_that_there_is() {
     let missing = refusal(&guest("missing-import"));
     assert!(missing.starts_with("it imports what tidegate does not have: "), "{missing}");
-    // `export "f" (func)`, after `(type (func))`.
-    let function = [&[2, 1, 0x40, 0, 1, 0, 4, 0][..], &text("f"), &[1, 0]].concat();
+    let function = a_function("f");
     let hello = guest("hello");
     for (import, said) in [
         ("acme:thing/store@1.0.0", "`acme:thing/store@1.0.0`"),
@@ -147,9 +159,7 @@ fn missing_imports_are_named_with_the_nearest_that_there_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_only_names_types_needs_nothing_from_the_host() {
-    // `export "t" (type (eq u8))`.
-    let only_types = [&[2, 1, 0x7d, 4, 0][..], &text("t"), &[3, 0, 0]].concat();
-    let component = load(&with_import(&guest("hello"), "acme:thing/kinds@1.0.0", &only_types));
+    let component = load(&with_import(&guest("hello"), "acme:thing/kinds@1.0.0", ONLY_TYPES));
     start(&component.expect("it links")).await.expect("it starts");
 
     // `export "r" (type (sub resource))` does.
@@ -320,8 +330,107 @@ fn inspect(file: &str) -> (Option<i32>, String, String) {
 
 #[test]
 fn inspect_says_what_a_file_is_and_what_it_lacks() {
-    for name in ["core-module", "missing-import", "rc-world", "trap-at-start", "hello-p3"] {
-        let (code, stdout, stderr) = inspect(&format!("tests/guests/{name}.wasm"));
-        println!("{code:?}\n{stdout}{stderr}");
+    let (code, stdout, stderr) = inspect("tests/guests/missing-import.wasm");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        stdout,
+        "tests/guests/missing-import.wasm
+  world         p2: handles HTTP by wasi:http/incoming-handler@0.2.0
+  size          2 KiB
+  core modules  1
+  memories      0
+  exports       1
+    wasi:http/incoming-handler@0.2.0
+  imports       3
+    wasi:http/types@0.2.0
+    acme:thing/store@1.0.0  MISSING here
+    wasi:keyvalue/store@0.2.0-draft  MISSING here
+"
+    );
+
+    let (code, stdout, _) = inspect("tests/guests/core-module.wasm");
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        stdout,
+        "tests/guests/core-module.wasm
+  world         neither p2 nor p3: a core module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`
+  size          1 KiB
+  core modules  0
+  memories      0
+  exports       0
+  imports       0
+"
+    );
+
+    let (_, stdout, _) = inspect("tests/guests/hello-p3.wasm");
+    assert!(
+        stdout.contains("  world         p3: handles HTTP by wasi:http/handler@0.3.0\n"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("MISSING"), "{stdout}");
+}
+
+#[test]
+fn inspect_names_the_nearest_version_and_marks_no_types() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("near.wasm");
+    let component = with_import(&guest("hello"), "wasi:cli/stdin@0.4.0", &a_function("f"));
+    let component = with_import(&component, "acme:thing/kinds@1.0.0", ONLY_TYPES);
+    std::fs::write(&file, component).unwrap();
+    let (code, stdout, _) = inspect(file.to_str().unwrap());
+    assert_eq!(code, Some(0));
+    let missing: Vec<_> = stdout.lines().filter(|line| line.contains("MISSING")).collect();
+    assert_eq!(
+        missing,
+        ["    wasi:cli/stdin@0.4.0  MISSING here; the nearest is wasi:cli/stdin@0.2.12"]
+    );
+    assert!(stdout.contains("\n    acme:thing/kinds@1.0.0\n"), "{stdout}");
+}
+
+#[test]
+fn inspect_exits_with_1_where_there_is_nothing_to_say() {
+    for (file, words) in [
+        ("tests/guests/no-such.wasm", "cannot read tests/guests/no-such.wasm: No such file"),
+        ("README-or-not.md/..", "cannot read"),
+        ("tests/guests", "it is not a file"),
+        ("/dev/zero", "it is not a file"),
+        ("tests/guests/build.sh", "not a WebAssembly file"),
+    ] {
+        let (code, stdout, stderr) = inspect(file);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{file}");
+        assert!(stderr.starts_with("tidegate: ") && stderr.contains(words), "{file}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
+    for kit in ["kit-p2", "kit-p3"] {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = TaskTracker::new();
+        let settings = Profile {
+            interval: Duration::from_millis(1),
+            sample: NonZeroUsize::MIN,
+            dir: dir.path().join("profiles"),
+            max_files: NonZeroUsize::MIN,
+            max_total_size: 64 << 20,
+        };
+        let profiler = Profiler::new(settings, kit, 7, tasks.clone());
+        let mut blueprint = blueprint(kit, load(&guest(kit)).expect(kit), limits(), &tasks);
+        blueprint.generation = 7;
+        blueprint.profiler = Some(profiler);
+        let pool = Pool::new(blueprint);
+        let (status, _) = body(pool.handle(get("/spin?ms=100")).await).await;
+        assert_eq!(status, 200, "{kit}");
+
+        // Ends the idle instance, and with it the profile.
+        pool.evict(true);
+        drop(pool);
+        tasks.close();
+        tasks.wait().await;
+        let path = dir.path().join(format!("profiles/{kit}-7-1.json"));
+        let json = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let profile: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        let samples = profile["threads"][0]["samples"]["length"].as_u64();
+        assert!(samples.is_some_and(|samples| samples >= 20), "{kit}: {samples:?}");
     }
 }

@@ -47,15 +47,20 @@ pub fn limits() -> Limits {
 
 /// A pool of the guest `name`, and what shutdown would wait for.
 pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
-    pool_of(name, &guest(name), limits)
+    let component = Component::load(&engines(), None, &guest(name)).expect(name);
+    let tasks = TaskTracker::new();
+    (Pool::new(blueprint(name, component, limits, &tasks)), tasks)
 }
 
-/// The same of a component that is no guest of ours.
-pub fn pool_of(name: &str, bytes: &[u8], limits: Limits) -> (Pool, TaskTracker) {
-    let tasks = TaskTracker::new();
-    let component = Arc::new(Component::load(&engines(), None, bytes).expect(name));
-    let blueprint = Blueprint {
-        component,
+/// What a pool of `component` is made of.
+pub fn blueprint(
+    name: &str,
+    component: Component,
+    limits: Limits,
+    tasks: &TaskTracker,
+) -> Blueprint {
+    Blueprint {
+        component: Arc::new(component),
         template: Template {
             app: name.into(),
             env: vec![],
@@ -67,8 +72,7 @@ pub fn pool_of(name: &str, bytes: &[u8], limits: Limits) -> (Pool, TaskTracker) 
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
-    };
-    (Pool::new(blueprint), tasks)
+    }
 }
 
 /// A request for `path` without a body.
