@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,20 +10,36 @@ use super::{EXIT_FAILURE, fail};
 use crate::guest::inspect::{Outline, World};
 use crate::guest::interfaces::{Support, support};
 
+/// What `run` takes at the most, too.
+const MAX_SIZE: u64 = 256 << 20;
+
 pub fn inspect(file: &Path) -> ExitCode {
-    let bytes = match fs::read(file) {
+    let bytes = match read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             return fail(EXIT_FAILURE, format!("cannot read {}: {error}", file.display()));
         }
     };
-    match Outline::read(&bytes) {
-        Ok(outline) => {
-            print!("{}", describe(file, bytes.len(), &outline));
-            ExitCode::SUCCESS
-        }
-        Err(reason) => fail(EXIT_FAILURE, format!("{}: {reason}", file.display())),
+    let text = match Outline::read(&bytes) {
+        Ok(outline) => describe(file, bytes.len(), &outline),
+        Err(reason) => return fail(EXIT_FAILURE, format!("{}: {reason}", file.display())),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILURE, format!("cannot write: {error}")),
     }
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let meta = fs::metadata(file)?;
+    // A pipe or a device could go on for ever.
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if meta.len() > MAX_SIZE {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20)));
+    }
+    fs::read(file)
 }
 
 fn describe(file: &Path, size: usize, outline: &Outline) -> String {
@@ -43,12 +60,13 @@ fn describe(file: &Path, size: usize, outline: &Outline) -> String {
     }
     let _ = writeln!(text, "  imports       {}", outline.imports.len());
     for import in &outline.imports {
-        let mark = match support(import) {
+        let mark = match support(&import.name) {
+            _ if import.only_types => String::new(),
             Support::Provided => String::new(),
             Support::Missing(Some(nearest)) => format!("  MISSING here; the nearest is {nearest}"),
             Support::Missing(None) => "  MISSING here".to_owned(),
         };
-        let _ = writeln!(text, "    {import}{mark}");
+        let _ = writeln!(text, "    {}{mark}", import.name);
     }
     text
 }

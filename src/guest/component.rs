@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{p2, p3};
 use super::State;
 use super::cache::Cache;
 use super::engine::{Engines, Kind};
-use super::inspect::{Outline, World};
+use super::inspect::{Import, Outline, World};
 use super::interfaces::{Support, support};
 
 /// SHA-256 of a component's file.
@@ -107,14 +107,16 @@ impl Component {
     }
 }
 
+/// Names what is missing before anything is compiled; the linker would only say the first.
 fn check_imports(outline: &Outline) -> Result<(), ComponentError> {
     let missing: Vec<_> = outline
         .imports
         .iter()
-        .filter_map(|import| match support(import) {
+        .filter(|import| !import.only_types)
+        .filter_map(|Import { name, .. }| match support(name) {
             Support::Provided => None,
-            Support::Missing(None) => Some(format!("`{import}`")),
-            Support::Missing(Some(nearest)) => Some(format!("`{import}` (nearest: `{nearest}`)")),
+            Support::Missing(None) => Some(format!("`{name}`")),
+            Support::Missing(Some(nearest)) => Some(format!("`{name}` (nearest: `{nearest}`)")),
         })
         .collect();
     match missing.is_empty() {

@@ -1,18 +1,33 @@
 //! What a `.wasm` file is, read from its bytes alone, before anything is compiled.
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
+use wasmparser::types::Types;
+use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+
+use super::bounds::{self, MAX_TYPE_NESTING, Parts};
+pub use super::world::World;
 
 /// A file's outline.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     pub form: Form,
-    /// Names of the component's imports, such as `wasi:http/types@0.2.0`.
-    pub imports: Vec<String>,
+    pub imports: Vec<Import>,
     pub exports: Vec<String>,
     /// Core modules in it, at any depth.
     pub core_modules: usize,
     /// Linear memories that these define.
     pub memories: usize,
+    /// It uses async functions, streams, futures or what belongs to them, be it only inside.
+    pub asynchronous: bool,
+}
+
+/// A component's import.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Such as `wasi:http/types@0.2.0`.
+    pub name: String,
+    /// Nothing but the shapes of values: there is nothing that a host could lack.
+    pub only_types: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,25 +37,18 @@ pub enum Form {
     CoreModule,
 }
 
-/// The world a file was made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum World {
-    /// `wasi:http/incoming-handler` of this version.
-    P2(String),
-    /// `wasi:http/handler` of this version.
-    P3(String),
-    /// Something else; what, and what to do about it.
-    Other(String),
-}
-
-const P2_EXPORT: &str = "wasi:http/incoming-handler@";
-const P3_EXPORT: &str = "wasi:http/handler@";
+/// What an engine without concurrency support refuses.
+const ASYNC: WasmFeatures = WasmFeatures::CM_ASYNC
+    .union(WasmFeatures::CM_ASYNC_STACKFUL)
+    .union(WasmFeatures::CM_MORE_ASYNC_BUILTINS)
+    .union(WasmFeatures::CM_ERROR_CONTEXT)
+    .union(WasmFeatures::CM_THREADING);
 
 impl Outline {
     /// Reads the outline of `bytes`.
     ///
     /// # Errors
-    /// When they are not WebAssembly, or cut short: in words fit for a user.
+    /// When they are not WebAssembly, cut short, or of an absurd make: in words fit for a user.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         if !bytes.starts_with(b"\0asm") {
             return Err(match bytes.is_empty() {
@@ -50,77 +58,108 @@ impl Outline {
                 }
             });
         }
+        let damaged = |e| format!("damaged or cut short: {e}");
         let mut outline = Outline::default();
-        let mut depth = 0;
+        let mut parts = Parts::default();
         for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(|e| format!("damaged or cut short: {e}"))?;
-            match payload {
-                Payload::Version { encoding, .. } => match (encoding, depth) {
-                    (Encoding::Module, 0) => outline.form = Form::CoreModule,
-                    (Encoding::Module, _) => outline.core_modules += 1,
-                    (Encoding::Component, _) => {}
+            match payload.map_err(damaged)? {
+                Payload::Version { encoding: Encoding::Module, .. } => match parts.at_top() {
+                    true => outline.form = Form::CoreModule,
+                    false => outline.core_modules += 1,
                 },
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth -= 1,
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                    parts.enter()?;
+                }
+                Payload::End(_) => parts.leave(),
                 Payload::MemorySection(section) => outline.memories += section.count() as usize,
-                Payload::ComponentImportSection(section) if depth == 0 => {
-                    for import in section {
-                        let import = import.map_err(|e| format!("damaged: {e}"))?;
-                        outline.imports.push(import.name.name.to_owned());
+                Payload::ComponentTypeSection(section) => {
+                    if bounds::types_are_too_deep(&bytes[section.range()]).map_err(damaged)? {
+                        return Err(format!(
+                            "types are nested in it more than {MAX_TYPE_NESTING} levels deep"
+                        ));
                     }
                 }
-                Payload::ComponentExportSection(section) if depth == 0 => {
+                Payload::ComponentImportSection(section) if parts.at_top() => {
+                    for import in section {
+                        let name = printable(import.map_err(damaged)?.name.name)?;
+                        outline.imports.push(Import { name, only_types: false });
+                    }
+                }
+                Payload::ComponentExportSection(section) if parts.at_top() => {
                     for export in section {
-                        let export = export.map_err(|e| format!("damaged: {e}"))?;
-                        outline.exports.push(export.name.name.to_owned());
+                        outline.exports.push(printable(export.map_err(damaged)?.name.name)?);
                     }
                 }
                 _ => {}
             }
         }
+        if outline.form == Form::Component {
+            outline.judge(bytes);
+        }
         Ok(outline)
+    }
+
+    /// Fills in what takes the types to know. Where they do not fit together
+    /// that stays unknown, and the compiler says what is wrong.
+    fn judge(&mut self, bytes: &[u8]) {
+        let everything = WasmFeatures::default().union(ASYNC);
+        let types = match types(bytes, everything.difference(ASYNC)) {
+            Some(types) => Some(types),
+            None => types(bytes, everything).inspect(|_| self.asynchronous = true),
+        };
+        let Some(types) = types else { return };
+        for import in &mut self.imports {
+            let entity = types.as_ref().component_item_for_import(&import.name);
+            import.only_types = entity.is_some_and(|item| is_only_types(&types, item.ty));
+        }
     }
 
     /// Which handler it exports, or what it is instead.
     pub fn world(&self) -> World {
-        if self.form == Form::CoreModule {
-            return World::Other(
+        match self.form {
+            Form::Component => World::of(&self.exports),
+            Form::CoreModule => World::Other(
                 "a core module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`".into(),
-            );
+            ),
         }
-        let version = |prefix| self.exports.iter().find_map(|name| name.strip_prefix(prefix));
-        if let Some(version) = version(P3_EXPORT) {
-            return match version.starts_with("0.3.") && !version.contains('-') {
-                true => World::P3(version.into()),
-                false => World::Other(format!(
-                    "a component for the unfinished `{P3_EXPORT}{version}`; rebuild it against wasi:http 0.3.0"
-                )),
-            };
-        }
-        if let Some(version) = version(P2_EXPORT) {
-            return match version.starts_with("0.2.") && !version.contains('-') {
-                true => World::P2(version.into()),
-                false => World::Other(format!(
-                    "a component for the unfinished `{P2_EXPORT}{version}`; rebuild it against wasi:http 0.2.0 or newer"
-                )),
-            };
-        }
-        if self.exports.iter().any(|name| name.starts_with("wasi:cli/run@")) {
-            return World::Other(
-                "a command component (it exports wasi:cli/run), not a server; export wasi:http/incoming-handler instead".into(),
-            );
-        }
-        World::Other(match self.exports.as_slice() {
-            [] => "a component that exports nothing".into(),
-            exports => {
-                format!("a component that exports {} and no HTTP handler", exports.join(", "))
-            }
-        })
     }
 
     /// Whether anything in it needs the engine with concurrency support.
     pub fn needs_concurrency(&self) -> bool {
-        matches!(self.world(), World::P3(_))
-            || self.imports.iter().any(|name| name.contains("@0.3."))
+        let mut names = self.imports.iter().map(|import| &import.name).chain(&self.exports);
+        self.asynchronous || names.any(|name| name.contains("@0.3."))
+    }
+}
+
+/// Names go into logs and onto terminals, and the parser takes any text for one.
+fn printable(name: &str) -> Result<String, String> {
+    match name.chars().any(char::is_control) {
+        true => Err(format!("damaged: it has the name {name:?}")),
+        false => Ok(name.to_owned()),
+    }
+}
+
+/// The types of a component whose parts fit together, when only `features` may
+/// be used. Leaves the bodies of functions to the compiler.
+fn types(bytes: &[u8], features: WasmFeatures) -> Option<Types> {
+    let mut validator = Validator::new_with_features(features);
+    let mut types = None;
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let ValidPayload::End(of_this_part) = validator.payload(&payload.ok()?).ok()? {
+            types = Some(of_this_part);
+        }
+    }
+    types
+}
+
+/// Whether an import asks for nothing that would have to be there.
+fn is_only_types(types: &Types, entity: ComponentEntityType) -> bool {
+    match entity {
+        ComponentEntityType::Type { referenced: ComponentAnyTypeId::Resource(_), .. } => false,
+        ComponentEntityType::Type { .. } => true,
+        ComponentEntityType::Instance(id) => {
+            types[id].exports.values().all(|export| is_only_types(types, export.ty))
+        }
+        _ => false,
     }
 }

@@ -91,23 +91,47 @@ pub fn support(import: &str) -> Support {
         (false, true) => Some(format!("{name}@{P3_VERSION}")),
         (false, false) => None,
     };
-    let provided = !version.contains('-')
-        && (p2 && links(version, P2_VERSION) || p3 && links(version, P3_VERSION));
-    match provided {
+    let track = Version::parse(version).and_then(|version| version.track());
+    let has =
+        |provided| track.is_some() && track == Version::parse(provided).and_then(|v| v.track());
+    match p2 && has(P2_VERSION) || p3 && has(P3_VERSION) {
         true => Support::Provided,
         false => Support::Missing(nearest),
     }
 }
 
-/// Whether an import of `wanted` links against `provided`, on the same 0.x track.
-fn links(wanted: &str, provided: &str) -> bool {
-    let parse = |version: &str| -> Option<[u32; 3]> {
-        let mut parts = version.split('.').map(|part| part.parse().ok());
-        Some([parts.next()??, parts.next()??, parts.next()??])
-    };
-    match (parse(wanted), parse(provided)) {
-        (Some(wanted), Some(provided)) => wanted[..2] == provided[..2],
-        _ => false,
+/// A semantic version, as far as wasmtime's linker looks at it.
+#[derive(Clone, Copy)]
+pub struct Version {
+    numbers: [u64; 3],
+    prerelease: bool,
+}
+
+impl Version {
+    pub fn parse(text: &str) -> Option<Self> {
+        // Build metadata tells builds of one version apart, and may hold anything.
+        let text = text.split_once('+').map_or(text, |(version, _build)| version);
+        let (text, prerelease) = match text.split_once('-') {
+            Some((version, _)) => (version, true),
+            None => (text, false),
+        };
+        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        let version = [numbers.next()??, numbers.next()??, numbers.next()??];
+        numbers.next().is_none().then_some(Self { numbers: version, prerelease })
+    }
+
+    /// Its numbers, unless it is a prerelease.
+    pub fn release(self) -> Option<[u64; 3]> {
+        (!self.prerelease).then_some(self.numbers)
+    }
+
+    /// What all versions have in common that link with one another.
+    fn track(self) -> Option<[u64; 2]> {
+        match self.release()? {
+            [0, 0, _] => None,
+            [0, minor, _] => Some([0, minor]),
+            [major, ..] => Some([major, 0]),
+        }
     }
 }
 
@@ -128,5 +152,20 @@ mod tests {
             Support::Missing(Some(format!("wasi:http/client@{P3_VERSION}")))
         );
         assert_eq!(support("acme:thing/store@1.0.0"), Support::Missing(None));
+        assert_eq!(support("acme:thing/store"), Support::Missing(None));
+    }
+
+    #[test]
+    fn build_metadata_is_ignored() {
+        assert_eq!(support("wasi:http/types@0.2.3+abc"), Support::Provided);
+        assert_eq!(support("wasi:http/types@0.2.3+abc-def.1"), Support::Provided);
+        assert_ne!(support("wasi:http/types@0.3.0-rc-1+abc"), Support::Provided);
+    }
+
+    #[test]
+    fn what_is_no_version_is_missing() {
+        for version in ["", "0.2", "0.2.", "0.2.0.0", "0.2.x", "0.0.2", "1.2.0"] {
+            assert_ne!(support(&format!("wasi:http/types@{version}")), Support::Provided);
+        }
     }
 }

@@ -3,15 +3,18 @@
 //! Knows wasmtime, and no hosts, TLS or sockets. What decides which instance
 //! takes which request is `pool`.
 
+mod bounds;
 pub mod cache;
 pub mod component;
 pub mod engine;
+mod files;
 pub mod inspect;
 pub mod interfaces;
 mod output;
 pub mod profile;
 pub mod store;
 mod ticker;
+mod world;
 
 pub use component::{Component, ComponentError};
 pub use engine::Engines;

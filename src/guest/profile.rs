@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tracing::warn;
 use wasmtime::component::Component;
 use wasmtime::{AsContext, GuestProfiler};
 
-use super::cache::write_by_rename;
 use super::engine::Engines;
+use super::files::{newest_first, remove, remove_leftovers, write_by_rename};
 use crate::config;
 
 /// A store is sampled this often at the most; a profile grows with each.
@@ -64,13 +64,14 @@ impl Profiler {
 
     /// Writes a finished recording, off the async threads.
     pub fn finish(&self, instance: u64, recording: Recording) {
-        let name = format!("{}-{}-{instance}.json", self.app, self.generation);
-        let path = self.settings.dir.join(name);
+        let (app, generation) = (self.app.clone(), self.generation);
         let settings = self.settings.clone();
-        let prefix = format!("{}-", self.app);
         self.writes.spawn_blocking(move || {
-            if let Err(error) = write(&path, recording, &prefix, &settings) {
-                warn!(path = %path.display(), %error, "a profile was lost");
+            let name = format!("{app}-{generation}-{instance}.json");
+            let mut json = Vec::new();
+            let finished = recording.profiler.finish(&mut json).map_err(io::Error::other);
+            if let Err(error) = finished.and_then(|()| keep(&settings, &app, &name, &json)) {
+                warn!(profile = name, dir = %settings.dir.display(), %error, "a profile was lost");
             }
         });
     }
@@ -90,43 +91,110 @@ impl Recording {
     }
 }
 
-fn write(
-    path: &Path,
-    recording: Recording,
-    prefix: &str,
-    settings: &config::Profile,
-) -> io::Result<()> {
-    fs::create_dir_all(&settings.dir)?;
-    let mut json = Vec::new();
-    recording.profiler.finish(&mut json).map_err(io::Error::other)?;
-    prune(
-        &settings.dir,
-        prefix,
-        settings.max_files.get() - 1,
-        settings.max_total_size.saturating_sub(json.len() as u64),
-    )?;
-    write_by_rename(path, &json)
+/// Writes a profile of `app` and removes older ones, within the caps.
+fn keep(settings: &config::Profile, app: &str, name: &str, json: &[u8]) -> io::Result<()> {
+    let size = json.len() as u64;
+    if size > settings.max_total_size {
+        return Err(io::Error::other(format!("its {size} bytes are more than max_total_size")));
+    }
+    let dir = &settings.dir;
+    fs::create_dir_all(dir)?;
+    remove_leftovers(dir, |stem| is_of(stem, app))?;
+    // Room first, so that the caps hold at every moment; and again after, for
+    // the profiles that other stores wrote meanwhile.
+    prune(dir, app, settings.max_files.get() - 1, settings.max_total_size - size)?;
+    write_by_rename(&dir.join(name), json)?;
+    prune(dir, app, settings.max_files.get(), settings.max_total_size)
 }
 
 /// Leaves at most `files` of this app's profiles and `bytes` in all, the newest.
-fn prune(dir: &Path, prefix: &str, files: usize, bytes: u64) -> io::Result<()> {
-    let mut profiles: Vec<(std::time::SystemTime, u64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(prefix) && name.ends_with(".json") {
-            let meta = entry.metadata()?;
-            profiles.push((meta.modified()?, meta.len(), entry.path()));
-        }
-    }
-    profiles.sort_unstable_by(|a, b| b.cmp(a));
+fn prune(dir: &Path, app: &str, files: usize, bytes: u64) -> io::Result<()> {
+    let is_profile = |name: &str| name.strip_suffix(".json").is_some_and(|stem| is_of(stem, app));
     let mut total = 0;
-    for (kept, (_, size, path)) in profiles.into_iter().enumerate() {
+    for (kept, (size, path)) in newest_first(dir, is_profile)?.into_iter().enumerate() {
         total += size;
         if kept >= files || total > bytes {
-            fs::remove_file(path)?;
+            remove(&path)?;
         }
     }
     Ok(())
+}
+
+/// Whether `stem` is APP-GENERATION-INSTANCE. Apps may share a directory, and
+/// one's name may begin with another's.
+fn is_of(stem: &str, app: &str) -> bool {
+    let numbers = stem.strip_prefix(app).and_then(|rest| rest.strip_prefix('-'));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    numbers
+        .and_then(|numbers| numbers.split_once('-'))
+        .is_some_and(|(generation, instance)| is_number(generation) && is_number(instance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(dir: &Path, files: usize, bytes: u64) -> config::Profile {
+        config::Profile {
+            interval: Duration::from_millis(1),
+            sample: 1.try_into().unwrap(),
+            dir: dir.join("profiles"),
+            max_files: files.try_into().unwrap(),
+            max_total_size: bytes,
+        }
+    }
+
+    fn names(settings: &config::Profile) -> Vec<String> {
+        let entries = fs::read_dir(&settings.dir).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Writes profiles 1 to `count` of `app`, each of 100 bytes and older than the next.
+    fn keep_all(settings: &config::Profile, app: &str, count: u64) {
+        for instance in 1..=count {
+            let name = format!("{app}-1-{instance}.json");
+            keep(settings, app, &name, &[b' '; 100]).unwrap();
+            let written = fs::File::open(settings.dir.join(name)).unwrap();
+            let age = Duration::from_secs(100 - instance);
+            written.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_newest_profiles_stay_up_to_max_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), 3, 1 << 20);
+        keep_all(&settings, "app", 5);
+        assert_eq!(names(&settings), ["app-1-3.json", "app-1-4.json", "app-1-5.json"]);
+    }
+
+    #[test]
+    fn the_newest_profiles_stay_up_to_max_total_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), 100, 250);
+        keep_all(&settings, "app", 5);
+        assert_eq!(names(&settings), ["app-1-4.json", "app-1-5.json"]);
+    }
+
+    #[test]
+    fn a_profile_larger_than_the_cap_is_not_kept_and_removes_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), 100, 250);
+        keep_all(&settings, "app", 1);
+        assert!(keep(&settings, "app", "app-1-2.json", &[b' '; 251]).is_err());
+        assert_eq!(names(&settings), ["app-1-1.json"]);
+    }
+
+    #[test]
+    fn an_app_leaves_the_profiles_of_others_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), 1, 1 << 20);
+        keep_all(&settings, "shop-1", 1);
+        keep_all(&settings, "shop-api", 1);
+        keep_all(&settings, "shop", 2);
+        assert_eq!(names(&settings), ["shop-1-1-1.json", "shop-1-2.json", "shop-api-1-1.json"]);
+    }
 }

@@ -62,8 +62,18 @@ pub fn limits() -> Limits {
 /// A pool of the guest `name`, and what shutdown would wait for.
 pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
     let tasks = TaskTracker::new();
-    let blueprint = Blueprint {
-        component: component(name),
+    (Pool::new(blueprint(name, component(name), limits, &tasks)), tasks)
+}
+
+/// What a pool of `component` is made of.
+pub fn blueprint(
+    name: &str,
+    component: Arc<Component>,
+    limits: Limits,
+    tasks: &TaskTracker,
+) -> Blueprint {
+    Blueprint {
+        component,
         template: Template {
             app: name.into(),
             env: vec![],
@@ -75,8 +85,7 @@ pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
-    };
-    (Pool::new(blueprint), tasks)
+    }
 }
 
 /// A request for `path` without a body.

@@ -1,0 +1,119 @@
+//! What a file may be made of at the most, so that looking at it and compiling it stay cheap.
+//!
+//! wasmtime and its parser trust their callers here: they read nested types by
+//! recursion, and hold every level of nested components at once. 600 KB of
+//! either are enough to end the process. Real components come nowhere near.
+
+use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Result};
+
+/// Levels of components within components. Composed ones have a handful.
+pub const MAX_NESTING: usize = 100;
+
+/// Modules and components in a file, at all levels. Python's runtime has about 50.
+pub const MAX_PARTS: usize = 1000;
+
+/// Levels of types within types.
+pub const MAX_TYPE_NESTING: usize = 100;
+
+/// The bytes that begin a component or an instance type, which hold further types.
+const COMPONENT_TYPE: u8 = 0x41;
+const INSTANCE_TYPE: u8 = 0x42;
+
+/// The byte that begins a type among a component or instance type's declarations.
+const TYPE_DECLARATION: u8 = 0x01;
+
+/// Counts the modules and components of a file while it is read.
+#[derive(Default)]
+pub struct Parts {
+    depth: usize,
+    total: usize,
+}
+
+impl Parts {
+    /// Goes into a nested module or component.
+    ///
+    /// # Errors
+    /// When there are too many, in words fit for a user.
+    pub fn enter(&mut self) -> std::result::Result<(), String> {
+        self.depth += 1;
+        self.total += 1;
+        if self.depth > MAX_NESTING {
+            return Err(format!("components are nested in it more than {MAX_NESTING} levels deep"));
+        }
+        if self.total > MAX_PARTS {
+            return Err(format!("it holds more than {MAX_PARTS} modules and components"));
+        }
+        Ok(())
+    }
+
+    /// Leaves it, or the file itself.
+    pub fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// Whether what is read now belongs to the file itself.
+    pub fn at_top(&self) -> bool {
+        self.depth == 0
+    }
+}
+
+/// Whether the types of a type section, given as its bytes, are nested deeper than allowed.
+///
+/// Takes apart by hand what can be nested, and leaves only the rest to the parser.
+///
+/// # Errors
+/// When it is not a type section.
+pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
+    let mut reader = BinaryReader::new(section, 0);
+    // How many items are left at each level, the section's own first.
+    let mut left = vec![reader.read_var_u32()?];
+    while let Some(items) = left.last_mut() {
+        if *items == 0 {
+            left.pop();
+            continue;
+        }
+        *items -= 1;
+        if left.len() > 1 {
+            let mut ahead = reader.clone();
+            if ahead.read_u8()? != TYPE_DECLARATION {
+                reader.read::<ComponentTypeDeclaration>()?;
+                continue;
+            }
+            reader = ahead;
+        }
+        let mut ahead = reader.clone();
+        match ahead.read_u8()? {
+            COMPONENT_TYPE | INSTANCE_TYPE => {
+                left.push(ahead.read_var_u32()?);
+                reader = ahead;
+                if left.len() > MAX_TYPE_NESTING {
+                    return Ok(true);
+                }
+            }
+            _ => {
+                reader.read::<ComponentType>()?;
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeply_nested_types_are_found_without_recursion() {
+        let nested = |levels: usize| {
+            let mut section = vec![1];
+            for _ in 0..levels {
+                section.extend([INSTANCE_TYPE, 1, TYPE_DECLARATION]);
+            }
+            section.extend([INSTANCE_TYPE, 0]);
+            section
+        };
+        assert!(!types_are_too_deep(&nested(MAX_TYPE_NESTING - 2)).unwrap());
+        assert!(types_are_too_deep(&nested(MAX_TYPE_NESTING)).unwrap());
+        assert!(types_are_too_deep(&nested(5_000_000)).unwrap());
+    }
+}
