@@ -31,6 +31,8 @@ pub struct RollingFile {
     total_max: u64,
     active: Active,
     looked: Instant,
+    /// The last write did.
+    failed: bool,
 }
 
 struct Active {
@@ -52,22 +54,46 @@ impl RollingFile {
             total_max: log.max_total_size,
             active,
             looked: Instant::now(),
+            failed: false,
         };
         file.prune();
         Ok(file)
     }
 
     fn write_at(&mut self, now: OffsetDateTime, lines: &[u8]) -> io::Result<()> {
-        self.roll(now, lines.len() as u64);
-        self.active.file.write_all(lines)?;
-        self.active.size += lines.len() as u64;
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(self.part_len(rest));
+            self.roll(now, part.len() as u64);
+            if let Err(error) = self.active.file.write_all(part) {
+                // Some of it may have been written, and another file may be in place by the next time.
+                self.active.size = self.active.file.metadata().map_or(0, |meta| meta.len());
+                self.failed = true;
+                return Err(error);
+            }
+            self.active.size += part.len() as u64;
+            rest = later;
+        }
         Ok(())
+    }
+
+    /// How much of `lines` goes into one file: whole lines, as many as it has room for, but one at least.
+    fn part_len(&self, lines: &[u8]) -> usize {
+        let max = usize::try_from(self.part_max()).unwrap_or(usize::MAX);
+        if lines.len() <= max {
+            return lines.len();
+        }
+        match lines[..max].iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1),
+        }
     }
 
     /// Begins a new file where that is due. When that fails the old one goes on: a line in the wrong file is better than none.
     fn roll(&mut self, now: OffsetDateTime, coming: u64) {
         let stamp = stamp(self.rotation, now);
-        let gone = self.looked.elapsed() >= LOOK && {
+        let gone = (self.failed || self.looked.elapsed() >= LOOK) && {
+            self.failed = false;
             self.looked = Instant::now();
             !self.active.is_in_place()
         };

@@ -6,9 +6,10 @@
 //! head comes in pieces.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +28,15 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection that is being closed may take for it, once no request runs.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an upload that nobody reads is taken in after its answer.
+///
+/// A socket closed with unread bytes in it is reset, and a client that is reset
+/// while it sends may never see the answer that tells it to stop.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes thrown away at once.
+const SCRAP: usize = 16 * 1024;
+
 const NEVER: u64 = u64::MAX;
 
 /// Shared by a connection, its socket and the bodies of its responses. Times are in milliseconds from its start.
@@ -40,6 +50,9 @@ pub struct Activity {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     stalled_since: AtomicU64,
+    /// The last request's body was not read to its end.
+    unread: AtomicBool,
+    lingers_since: AtomicU64,
 }
 
 /// Why a connection is closed.
@@ -48,6 +61,7 @@ pub enum Limit {
     Head,
     Idle,
     Stall,
+    Linger,
 }
 
 /// A request that runs. Dropping it says that its response is complete.
@@ -63,6 +77,8 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
+            unread: AtomicBool::new(false),
+            lingers_since: AtomicU64::new(NEVER),
         }
     }
 
@@ -70,7 +86,13 @@ impl Activity {
     pub fn begin(self: &Arc<Self>) -> Running {
         self.requests.fetch_add(1, Relaxed);
         self.head_since.store(NEVER, Relaxed);
+        self.unread.store(false, Relaxed);
         Running(Arc::clone(self))
+    }
+
+    /// The request's body is dropped before its end.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Relaxed);
     }
 
     /// When the connection is to be closed if nothing happens until then, and why. None while a request runs.
@@ -79,6 +101,9 @@ impl Activity {
             NEVER => None,
             since => Some(self.start + Duration::from_millis(since) + limit),
         };
+        if let Some(lingers) = at(&self.lingers_since, LINGER_TIMEOUT) {
+            return Some((lingers, Limit::Linger));
+        }
         let stall = at(&self.stalled_since, STALL_TIMEOUT).map(|at| (at, Limit::Stall));
         if self.requests.load(Relaxed) > 0 {
             return stall;
@@ -122,11 +147,12 @@ impl Drop for Running {
 pub struct Watched<S> {
     socket: S,
     activity: Arc<Activity>,
+    shut: bool,
 }
 
 impl<S> Watched<S> {
     pub fn new(socket: S, activity: Arc<Activity>) -> Watched<S> {
-        Watched { socket, activity }
+        Watched { socket, activity, shut: false }
     }
 
     fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -150,7 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -179,7 +205,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
-        self.note(shut)
+        if !self.shut {
+            let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
+            ready!(self.note(shut))?;
+            self.shut = true;
+            if self.activity.unread.load(Relaxed) {
+                self.activity.lingers_since.store(self.activity.now(), Relaxed);
+            }
+        }
+        if self.activity.lingers_since.load(Relaxed) == NEVER {
+            return Poll::Ready(Ok(()));
+        }
+        // The client has been told that nothing more comes. What it has on its way is thrown away.
+        let mut scrap = [MaybeUninit::uninit(); SCRAP];
+        loop {
+            let mut scrap = ReadBuf::uninit(&mut scrap);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut scrap))?;
+            if scrap.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

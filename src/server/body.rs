@@ -14,7 +14,7 @@ use tracing::warn;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::access::Record;
-use super::activity::Running;
+use super::activity::{Activity, Running};
 use crate::generation::Generation;
 use crate::pool::{self, BodyError};
 use crate::request_id::RequestId;
@@ -110,17 +110,40 @@ impl Drop for Body {
     }
 }
 
-/// A request's body as guests take it.
-pub fn upload(body: Incoming, http2: bool) -> WasiBody {
-    if http_body::Body::is_end_stream(&body) {
-        return Empty::new().map_err(|never| match never {}).boxed_unsync();
-    }
-    Upload { body, http2 }.boxed_unsync()
-}
-
-struct Upload {
+/// A request's body on its way to a guest.
+pub struct Upload {
     body: Incoming,
     http2: bool,
+    ended: bool,
+    /// Told when the body is dropped before its end. HTTP/2 resets the one stream instead.
+    activity: Option<Arc<Activity>>,
+}
+
+impl Upload {
+    pub fn new(body: Incoming, http2: bool, activity: &Arc<Activity>) -> Upload {
+        let ended = http_body::Body::is_end_stream(&body);
+        let activity = (!ended && !http2).then(|| Arc::clone(activity));
+        Upload { body, http2, ended, activity }
+    }
+
+    /// As guests take it.
+    pub fn into_guest(self) -> WasiBody {
+        if self.ended {
+            return Empty::new().map_err(|never| match never {}).boxed_unsync();
+        }
+        self.boxed_unsync()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(activity) = &self.activity
+            && !self.ended
+            && !http_body::Body::is_end_stream(&self.body)
+        {
+            activity.leave_unread();
+        }
+    }
 }
 
 impl http_body::Body for Upload {
@@ -131,7 +154,9 @@ impl http_body::Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ended = !matches!(frame, Some(Ok(_)));
+        match frame {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),
             // hyper takes a stream that was reset with NO_ERROR for one that has ended: to a guest

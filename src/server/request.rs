@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use bytes::Bytes;
+use http::header::{CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
@@ -101,6 +102,7 @@ pub fn prepare(
     };
     let proto = HeaderValue::from_static(scheme.as_str());
     let set = [
+        (FORWARDED, forwarded(client, scheme, &host)?),
         (FORWARDED_FOR, client.clone()),
         (FORWARDED_PROTO, proto),
         (FORWARDED_HOST, host),
@@ -123,6 +125,31 @@ pub fn prepare(
     uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::Malformed("the target is no URI"))?;
     Ok(())
+}
+
+/// What RFC 7239 says in one header. A client that is an IPv6 address stands in brackets there.
+fn forwarded(
+    client: &HeaderValue,
+    scheme: Scheme,
+    host: &HeaderValue,
+) -> Result<HeaderValue, Refusal> {
+    let (client, host) = (client.as_bytes(), host.as_bytes());
+    let (open, close) = match client.contains(&b':') {
+        true => ("\"[", "]\""),
+        false => ("", ""),
+    };
+    // The host was parsed, so there is nothing in it to escape.
+    let parts: [&[u8]; 8] = [
+        b"for=",
+        open.as_bytes(),
+        client,
+        close.as_bytes(),
+        b";host=\"",
+        host,
+        b"\";proto=",
+        scheme.as_str().as_bytes(),
+    ];
+    HeaderValue::from_maybe_shared(Bytes::from(parts.concat())).map_err(|_| MALFORMED)
 }
 
 /// The id as a header's value.

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tracing::warn;
 
 use super::access::Record;
-use super::body::{Body, upload};
+use super::body::{Body, Upload};
 use super::connection::Client;
 use super::request::{Named, judge, named, prepare, strip_answer};
 use super::response::Refusal;
@@ -66,6 +66,7 @@ async fn ask(
 ) -> Result<Answer, Refusal> {
     let (mut head, body) = request.into_parts();
     let http2 = head.version == Version::HTTP_2;
+    let body = Upload::new(body, http2, &client.activity);
     judge(&head)?;
     let Named { authority, host } = named(&head, client.scheme, http2)?;
 
@@ -89,7 +90,7 @@ async fn ask(
     let app = app?;
     let pool = app.pool.as_ref().ok_or(Refusal::NotLoaded)?;
     prepare(&mut head, authority, client.scheme, &client.address, id)?;
-    let request = pool::Request { id, http: Request::from_parts(head, upload(body, http2)) };
+    let request = pool::Request { id, http: Request::from_parts(head, body.into_guest()) };
     match pool.handle(request).await {
         // A guest's 1xx would be taken for the answer by hyper, and 101 for a tunnel by the client.
         Ok(answer) if answer.http.status().is_informational() => {

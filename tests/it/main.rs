@@ -1,12 +1,13 @@
 //! The integration tests: one binary, a module per behaviour.
 
 mod components;
+mod http;
+mod logs;
 mod manifests;
 mod pools;
-<<<<<<< HEAD
 mod reload;
-=======
+mod routing;
 mod samples;
->>>>>>> guest
 mod support;
+mod tls;
 mod wit;

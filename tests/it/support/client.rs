@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server::{Server, Site};
+use super::server::{PATIENCE, Server, Site};
 
 /// Which protocol to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +66,15 @@ pub async fn connect(
 }
 
 /// Sends one request over `io`, whose URI is the path, and reads the head of the answer.
-pub async fn send<I>(
+pub async fn send<I, B>(
     io: I,
     version: Version,
-    request: Request<Full<Bytes>>,
+    request: Request<B>,
 ) -> Result<Response<Incoming>, Error>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Error>,
 {
     let io = TokioIo::new(io);
     match version {
@@ -149,4 +151,27 @@ impl Reply {
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap_or("(not text)")
     }
+}
+
+/// Sends these bytes as they are, and reads until the server closes the connection.
+pub async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut io = TcpStream::connect(address).await.expect("connect");
+    io.write_all(bytes.as_ref()).await.expect("send");
+    to_the_end(&mut io).await
+}
+
+/// What is read until the server closes the connection.
+pub async fn to_the_end(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, io.read_to_end(&mut answer))
+        .await
+        .expect("the server closes the connection")
+        .expect("an orderly end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status in an answer's first line.
+pub fn status(answer: &str) -> u16 {
+    let code = answer.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+    code.unwrap_or_else(|| panic!("no status in {answer:?}"))
 }
