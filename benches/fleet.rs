@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::figures::median;
 use support::guests::{self, Errand};
-use support::load::{Whom, ask_once, text};
+use support::load::{Whom, text};
 use support::machine::{cpu_time, memory, setting};
 use support::process::{Server, free_address, run_tidegate};
 use support::table::{self, Target};
