@@ -84,11 +84,11 @@ async fn run(errand: Errand, core: usize) {
         .collect();
     let title = format!("{}, {connections} connections", errand.title);
     table::print(&title, &["", "requests/s", "p50 us", "p99 us", "CPU us"], &rows);
-    let title = match errand.small {
-        true => "Targets, CPU per request",
-        false => "The same comparisons; the targets are those of the small answer",
-    };
-    table::targets(title, &targets(&contestants));
+    let targets = targets(&contestants);
+    match errand.small {
+        true => table::targets("Targets, CPU per request", &targets),
+        false => table::figures("The same comparisons, without targets", &targets),
+    }
 }
 
 /// What was promised, with the access log off and on.

@@ -122,9 +122,9 @@ impl WorkerState for Reuse {
         Box::pin(tokio::time::sleep(Duration::MAX))
     }
 
-    fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
+    // A guest that fails shows in the request that is not answered.
+    fn drop(&self, store: Store<State>, _result: wasmtime::Result<()>) {
         drop(store);
-        result.expect("the guest does not fail");
     }
 }
 

@@ -36,6 +36,14 @@ impl Target {
     }
 }
 
+/// Prints the figures without their targets, where nothing was promised.
+pub fn figures(title: &str, targets: &[Target]) {
+    let figure = |Target { what, value, unit, .. }: &Target| {
+        vec![what.clone(), format!("{value:.2} {unit}").trim_end().to_owned()]
+    };
+    print(title, &["", "is"], &targets.iter().map(figure).collect::<Vec<_>>());
+}
+
 /// Prints targets and whether they are met.
 pub fn targets(title: &str, targets: &[Target]) {
     let rows: Vec<_> = targets
