@@ -26,7 +26,6 @@ pub struct Running {
     current: Arc<Current>,
     hint: Hint,
     shutdown: Shutdown,
-    drain_timeout: Duration,
 }
 
 /// Why the server does not start.
@@ -67,7 +66,6 @@ pub async fn start(config: Config, progress: impl Fn(&AppName)) -> Result<Runnin
     let (parts, shutdown) = parts?;
 
     let manifest = config.path.clone();
-    let drain_timeout = config.server.drain_timeout;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -87,7 +85,7 @@ pub async fn start(config: Config, progress: impl Fn(&AppName)) -> Result<Runnin
     systemd::watchdog(&shutdown);
     systemd::ready(&format!("serving {apps} apps, generation 1"));
     info!(generation = 1, apps, elapsed = ?started.elapsed(), "serving");
-    Ok(Running { addresses, current, hint, shutdown, drain_timeout })
+    Ok(Running { addresses, current, hint, shutdown })
 }
 
 impl Running {
@@ -103,16 +101,17 @@ impl Running {
 
     /// Asks for a look at the files.
     pub fn reload(&self) {
-        self.hint.give();
+        self.hint.ask();
     }
 
     /// Stops accepting, and waits for what runs to finish. False when some of
     /// it was still running at the end of `drain_timeout`.
     pub async fn stop(self) -> bool {
         systemd::stopping("finishing the requests that run");
-        info!(timeout = ?self.drain_timeout, "stopping");
+        let timeout = self.current.load().config.server.drain_timeout;
+        info!(?timeout, "stopping");
         self.shutdown.begin();
-        let limit = self.drain_timeout.saturating_sub(LAST_MOMENT);
+        let limit = timeout.saturating_sub(LAST_MOMENT);
         let drained = self.shutdown.drained(limit).await;
         match drained {
             true => info!("stopped"),

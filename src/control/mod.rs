@@ -4,6 +4,7 @@ mod reload;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -28,16 +29,32 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Something may have changed. Never a fact: contents decide.
 #[derive(Clone, Default)]
-pub struct Hint(Arc<Notify>);
+pub struct Hint(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    given: Notify,
+    asked: AtomicBool,
+}
 
 impl Hint {
     pub fn give(&self) {
-        self.0.notify_one();
+        self.0.given.notify_one();
+    }
+
+    /// The same from a person, who is told the outcome even where nothing is new.
+    pub fn ask(&self) {
+        self.0.asked.store(true, Ordering::Relaxed);
+        self.give();
     }
 
     /// Resolves at the next hint, or at once if one was given since the last.
     async fn given(&self) {
-        self.0.notified().await;
+        self.0.given.notified().await;
+    }
+
+    fn take_asked(&self) -> bool {
+        self.0.asked.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -55,6 +72,7 @@ pub async fn run(mut reloader: Reloader, hint: Hint, shutdown: Shutdown) {
 async fn follow(reloader: &mut Reloader, hint: Hint) {
     let mut watch = Watch::start(hint.clone());
     let mut next = Instant::now() + RESCAN;
+    let mut asked = false;
     loop {
         watch.follow(&reloader.current().load().config);
         tokio::select! {
@@ -64,9 +82,17 @@ async fn follow(reloader: &mut Reloader, hint: Hint) {
                 while Instant::now() < until && timeout(QUIET, hint.given()).await.is_ok() {}
             }
         }
-        let outcome = reloader.reload().await;
+        // What was asked for is answered once nothing is half written any more.
+        asked |= hint.take_asked();
+        let outcome = reloader.reload(asked).await;
         next = Instant::now() + if outcome.look_again { RETRY } else { RESCAN };
         report(&outcome);
+        if asked && !outcome.look_again {
+            asked = false;
+            if outcome.swap.is_none() && outcome.problems.is_empty() {
+                info!("nothing changed");
+            }
+        }
     }
 }
 

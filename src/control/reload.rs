@@ -71,8 +71,12 @@ impl Reloader {
     /// Looks at every file and swaps in a new generation if one of them changed.
     ///
     /// On an error the current generation keeps serving: nothing is swapped
-    /// until the new one is complete.
-    pub async fn reload(&mut self) -> Outcome {
+    /// until the new one is complete. When `asked` for, problems that were
+    /// told before are told again.
+    pub async fn reload(&mut self, asked: bool) -> Outcome {
+        if asked {
+            self.said.clear();
+        }
         let started = Instant::now();
         let running = self.current.load();
         let mut outcome = Outcome::default();
@@ -102,7 +106,7 @@ impl Reloader {
             .await;
         for fault in &built.faults {
             outcome.look_again |= fault.unfinished;
-            if !fault.unfinished && !fault.known {
+            if !fault.unfinished && (asked || !fault.known) {
                 let state = match fault.serving {
                     true => "its last good version goes on serving",
                     false => "its hosts answer 503",

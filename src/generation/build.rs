@@ -220,7 +220,7 @@ impl Job {
         let builder = self.builder.clone();
         let path = self.settings.component.value.clone();
         let app = self.name.clone();
-        let component = blocking(move || {
+        let loading = tokio::task::spawn_blocking(move || {
             let unreadable = |e: io::Error| ComponentError::Unreadable(e.to_string());
             let bytes = match bytes {
                 Some(bytes) => bytes,
@@ -234,8 +234,10 @@ impl Job {
             let elapsed = started.elapsed();
             info!(%app, size = bytes.len(), ?elapsed, "loaded a component");
             Ok(Arc::new(component))
-        })
-        .await?;
+        });
+        // A component that makes the compiler panic is its app's trouble alone.
+        let panicked = |_| Err(ComponentError::Compile("the compiler panicked on it".into()));
+        let component = loading.await.unwrap_or_else(panicked)?;
         self.known.add(&component);
         Ok(component)
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::GATHER_MAX;
-use super::exchange::{Cut, Exchange};
+use super::exchange::{Cut, Exchange, look};
 
 /// A response body. It fails, instead of ending, when the guest did not finish it.
 pub struct Body(Kind);
@@ -43,9 +43,8 @@ pub struct Gathered {
 impl Gathered {
     /// Takes what is ready. True when there is nothing left to wait for.
     pub fn gather(&mut self, exchange: &Exchange) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         while !self.is_done() {
-            match exchange.poll_frame(&mut cx) {
+            match look(|cx| exchange.poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.size += frame.data_ref().map_or(0, Bytes::len);
                     self.frames.push_back(frame);

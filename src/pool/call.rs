@@ -1,6 +1,5 @@
 //! Calling a guest inside a worker's event loop.
 
-use std::sync::Mutex;
 use std::task::Context;
 
 use futures_util::future::BoxFuture;
@@ -12,9 +11,7 @@ use wasmtime_wasi_http::{WasiHttpView, p3};
 use super::body::watched;
 use super::exclusive::scheme;
 use super::instance::{Blueprint, declined};
-use super::ledger::Ledger;
 use super::shared::Job;
-use super::worker::lock;
 use super::{Failure, NO_RESPONSE};
 use crate::guest::State;
 
@@ -38,7 +35,6 @@ pub fn start<'a>(
     accessor: &'a Accessor<State>,
     instance: (&'a Blueprint, u64, &'a Proxy),
     job: Job,
-    ledger: &'a Mutex<Ledger>,
 ) -> wasmtime::Result<Call<'a>> {
     let (blueprint, id, proxy) = instance;
     let Job { request, exchange } = job;
@@ -69,7 +65,6 @@ pub fn start<'a>(
                     })?,
                     Err(code) => Err(blueprint.declined(id, request_id, &code)),
                 });
-                lock(ledger).answered.push(exchange);
                 Ok(())
             }))
         }
@@ -83,8 +78,6 @@ pub fn start<'a>(
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {
                     answered.answer(result.map_err(|code| declined(&app, id, request_id, &code)));
-                    // Its worker does not learn of it in time to let frames come along.
-                    answered.publish();
                 })?;
                 let handle = guest.wasi_http_incoming_handler().func_handle();
                 handle.start_call_concurrent(store, (incoming, outparam))

@@ -5,13 +5,15 @@
 //! was cut: in the body itself the two look the same.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
@@ -22,7 +24,14 @@ use crate::config::Limits;
 pub type Head = http::Response<()>;
 
 /// See the module.
-pub struct Exchange(Mutex<Inner>);
+pub struct Exchange {
+    inner: Mutex<Inner>,
+    /// A chunk of the request came in since the clock was last read.
+    ///
+    /// Apart, because a p3 guest may answer with its request's body: then the
+    /// chunk comes in while the response is polled, and the lock is taken.
+    progressed: AtomicBool,
+}
 
 struct Inner {
     phase: Phase,
@@ -61,17 +70,20 @@ pub struct Due {
 
 impl Exchange {
     pub fn new() -> Self {
-        Self(Mutex::new(Inner {
-            phase: Phase::Queued,
-            head: None,
-            body: None,
-            drained: VecDeque::new(),
-            cut: false,
-            client_left: false,
-            instance: 0,
-            client: None,
-            driver: None,
-        }))
+        Self {
+            inner: Mutex::new(Inner {
+                phase: Phase::Queued,
+                head: None,
+                body: None,
+                drained: VecDeque::new(),
+                cut: false,
+                client_left: false,
+                instance: 0,
+                client: None,
+                driver: None,
+            }),
+            progressed: AtomicBool::new(false),
+        }
     }
 
     // For whoever drives the guest.
@@ -130,6 +142,11 @@ impl Exchange {
         inner.drained.len() > before && size < max
     }
 
+    /// Whether there is an answer that its client has not taken.
+    pub fn has_head(&self) -> bool {
+        self.lock().head.is_some()
+    }
+
     /// Wakes who waits for the answer.
     pub fn publish(&self) {
         self.lock().wake();
@@ -142,6 +159,8 @@ impl Exchange {
     pub fn settle(&self, failure: Failure) -> bool {
         let mut inner = self.lock();
         let now = Instant::now();
+        // Who has no head yet is woken when it is published.
+        let published = inner.head.is_none();
         let complete = match inner.phase {
             Phase::Queued | Phase::Waiting(_) => {
                 inner.head = Some(Err(failure));
@@ -152,13 +171,21 @@ impl Exchange {
         };
         inner.cut = !complete;
         inner.end(now);
-        inner.wake();
+        if published {
+            inner.wake();
+        }
         complete
     }
 
     /// When its present phase times out.
     pub fn due(&self, limits: &Limits) -> Due {
-        let (since, limit) = match self.lock().phase {
+        let mut inner = self.lock();
+        if self.progressed.swap(false, Ordering::Relaxed)
+            && let Phase::Streaming(since) = &mut inner.phase
+        {
+            *since = Instant::now();
+        }
+        let (since, limit) = match inner.phase {
             Phase::Queued => (Instant::now(), limits.request_timeout),
             Phase::Waiting(since) => (since, limits.request_timeout),
             Phase::Streaming(since) => (since, limits.stream_idle_timeout),
@@ -248,10 +275,7 @@ impl Exchange {
 
     /// A chunk of the request came in.
     pub fn progress(&self) {
-        let mut inner = self.lock();
-        if let Phase::Streaming(_) = inner.phase {
-            inner.phase = Phase::Streaming(Instant::now());
-        }
+        self.progressed.store(true, Ordering::Relaxed);
     }
 
     /// The client wants nothing more. The guest sees its streams closed.
@@ -265,7 +289,7 @@ impl Exchange {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,10 +299,9 @@ impl Inner {
         let Some(body) = &mut self.body else {
             return !self.cut;
         };
-        let mut cx = Context::from_waker(Waker::noop());
         // Bounded by what the guest could buffer: the store does not run here.
         loop {
-            match Pin::new(&mut *body).poll_frame(&mut cx) {
+            match look(|cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => self.drained.push_back(frame),
                 Poll::Ready(Some(Err(_))) => {
                     self.cut = true;
@@ -309,6 +332,15 @@ impl Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guest did not finish the response")]
 pub struct Cut;
+
+/// Polls for what is there right now, so that `Pending` says that nothing is.
+///
+/// Under tokio's budget it could as well say that other tasks should have a
+/// turn, and a body would be taken for cut that is whole.
+pub fn look<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(unconstrained(std::future::poll_fn(poll))).poll(&mut cx)
+}
 
 fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
     match slot {

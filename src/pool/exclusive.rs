@@ -4,11 +4,13 @@
 //! ours is made for them. What outlives its response, or its client, becomes a
 //! task of its own that the pool's timeouts end.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 use wasmtime_wasi_http::WasiHttpView;
@@ -19,7 +21,7 @@ use super::body::{Gathered, watched};
 use super::exchange::Exchange;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
-use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, Request};
+use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
@@ -59,8 +61,13 @@ impl Exclusive {
             if gathered.gather(&exchange) || call.is_over() {
                 break;
             }
-            // Room in the body's buffer may be all that the guest waits for.
-            std::future::poll_fn(|cx| Poll::Ready(call.poll(cx))).await;
+            // Room in the body's buffer may be all that the guest waits for. Outside of
+            // tokio's budget, or a busy connection's small answers would be streams.
+            unconstrained(poll_fn(|cx| {
+                call.poll(cx);
+                Poll::Ready(())
+            }))
+            .await;
         }
         gathered.gather(&exchange);
         if gathered.is_cut() {
@@ -82,6 +89,8 @@ struct Call {
     run: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Made only for a guest that does not answer within the first poll.
     timer: Option<Pin<Box<Sleep>>>,
+    /// It is in a task of its own.
+    detached: bool,
 }
 
 impl Call {
@@ -97,12 +106,13 @@ impl Call {
             exchange: exchange.clone(),
             run: Some(Box::pin(run)),
             timer: None,
+            detached: false,
         }
     }
 
     /// Drives the guest until there is a response head or none will come.
     async fn head(&mut self) -> Result<http::Response<()>, Failure> {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             self.poll(cx);
             match self.exchange.take_head() {
                 Some(head) => Poll::Ready(head),
@@ -121,7 +131,7 @@ impl Call {
             Ok(Poll::Pending) => self.poll_timer(cx),
             Err(_) => {
                 warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
-                self.end(Failure::Guest("tidegate failed".into()));
+                self.end(Failure::Guest(OWN_FAULT.into()));
             }
         }
     }
@@ -167,9 +177,10 @@ impl Call {
             exchange: self.exchange.clone(),
             run: Some(run),
             timer: self.timer.take(),
+            detached: true,
         };
         self.blueprint.tasks.spawn(async move {
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 call.poll(cx);
                 match call.is_over() {
                     true => Poll::Ready(()),
@@ -183,7 +194,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.run.is_some() {
+        // A task is dropped only with its runtime, which takes no new ones: the guest ends here.
+        if self.run.is_some() && !self.detached {
             self.exchange.leave();
             self.detach();
         }
@@ -206,6 +218,8 @@ async fn run(
         },
     };
     exchange.taken_by(instance.id);
+    // After the instance, so dropped before it.
+    let _settling = Settling(&exchange);
 
     let id = request.id;
     // What is in the body when the guest ends is all there will be, so each
@@ -223,6 +237,16 @@ async fn run(
         Err(error) => {
             exchange.settle(blueprint.failed(instance.id, Some(id), "failed", &error));
         }
+    }
+}
+
+/// Settles an exchange before its store goes where no code of ours says so: in a
+/// panic, or with the runtime. A body that lost its store looks finished.
+struct Settling<'a>(&'a Exchange);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.settle(Failure::Guest(OWN_FAULT.into()));
     }
 }
 

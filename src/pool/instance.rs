@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime::{PoolConcurrencyLimitError, Store, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::handler::Proxy;
 
@@ -105,12 +105,10 @@ impl Blueprint {
         }
         let app = self.app();
         let generation = self.generation;
-        match request {
-            Some(request) => {
-                warn!(app, generation, instance, %request, "the guest {what}: {error:?}")
-            }
-            None => warn!(app, generation, instance, "the guest {what}: {error:?}"),
-        }
+        let request = request.map(tracing::field::display);
+        // Not `{error:?}`: that holds the host's own backtrace where RUST_BACKTRACE is set.
+        let (reason, backtrace) = explain(error);
+        warn!(app, generation, instance, request, backtrace, "the guest {what}: {reason}");
         Failure::Guest(format!("the guest {what}"))
     }
 
@@ -124,6 +122,17 @@ impl Blueprint {
         let app = self.app();
         warn!(app, instance, %request, "the guest returned before its response was finished");
     }
+}
+
+/// Why a guest failed, and where in it, if it got so far.
+fn explain(error: &wasmtime::Error) -> (String, Option<String>) {
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let reason: Vec<_> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|cause| !cause.contains("wasm backtrace:"))
+        .collect();
+    (reason.join(": "), backtrace)
 }
 
 /// See [`Blueprint::declined`]; for where only the name can be had.

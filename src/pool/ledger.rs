@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Failure;
 use super::exchange::Exchange;
+use super::{Failure, OWN_FAULT};
 use crate::config::Limits;
 use crate::request_id::RequestId;
 
 /// What the two halves of a worker share. Dropping it settles every request in it.
 pub struct Ledger {
     pub entries: Vec<Entry>,
-    /// Answered since the event loop was last polled; their clients are not woken yet.
-    pub answered: Vec<Arc<Exchange>>,
+    /// Answered since the last [`Self::publish`]; their clients are not woken yet.
+    answered: Vec<Arc<Exchange>>,
     /// The inner half was polled: the guest does not compute right now.
     pub polled: bool,
     /// The event loop has had nothing to do since the last request was taken.
@@ -24,14 +24,16 @@ pub struct Ledger {
     pub failure: Failure,
     standing: Standing,
     since: Instant,
-    /// When the last of its requests ended in time.
-    last_ended: Instant,
+    /// When the last of its requests ended in time, if any did.
+    last_ended: Option<Instant>,
 }
 
 /// A request on a worker.
 pub struct Entry {
     id: RequestId,
     exchange: Arc<Exchange>,
+    /// Its answer has been seen.
+    answered: bool,
     /// Its time is over; the worker's ends then at the latest.
     overdue: Option<Instant>,
 }
@@ -58,32 +60,32 @@ pub enum Verdict {
 
 impl Entry {
     pub fn new(id: RequestId, exchange: Arc<Exchange>) -> Self {
-        Self { id, exchange, overdue: None }
+        Self { id, exchange, answered: false, overdue: None }
     }
 }
 
 impl Ledger {
     pub fn new() -> Self {
-        let now = Instant::now();
         Self {
             entries: Vec::new(),
             answered: Vec::new(),
             polled: false,
             responsive: false,
             listed: false,
-            failure: Failure::Guest("tidegate failed".into()),
+            failure: Failure::Guest(OWN_FAULT.into()),
             standing: Standing::Busy,
-            since: now,
-            last_ended: now,
+            since: Instant::now(),
+            last_ended: None,
         }
     }
 
     /// Takes out the requests that are through. One that is overdue stays: its guest may still run.
     pub fn forget_ended(&mut self) {
+        self.notice();
         let last_ended = &mut self.last_ended;
         self.entries.retain(|entry| match entry.exchange.ended() {
             Some(at) if entry.overdue.is_none() => {
-                *last_ended = at.max(*last_ended);
+                *last_ended = (*last_ended).max(Some(at));
                 false
             }
             _ => true,
@@ -93,6 +95,12 @@ impl Ledger {
     /// A request timed out: the worker takes no more.
     pub fn overdue(&self) -> bool {
         self.entries.iter().any(|entry| entry.overdue.is_some())
+    }
+
+    /// A request's time is over, whether or not that was seen.
+    pub fn is_late(&self, limits: &Limits) -> bool {
+        let now = Instant::now();
+        self.entries.iter().any(|entry| entry.exchange.due(limits).at <= now)
     }
 
     /// The request that the guest must be working on, if there is just one.
@@ -105,12 +113,13 @@ impl Ledger {
 
     pub fn stand(&mut self, standing: Standing) {
         if self.standing != standing {
-            self.standing = standing;
             self.since = match standing {
-                Standing::Busy => Instant::now(),
-                // Nobody woke us at that moment, but the clock runs from it.
-                Standing::PostReturn | Standing::Idle => self.last_ended,
+                // A guest that computed kept us from looking, but the clock runs from the end.
+                Standing::PostReturn => self.last_ended.unwrap_or_else(Instant::now),
+                // Idle is who has nothing left to do after the last response either.
+                Standing::Busy | Standing::Idle => Instant::now(),
             };
+            self.standing = standing;
         }
     }
 
@@ -118,9 +127,22 @@ impl Ledger {
         self.standing == Standing::Idle
     }
 
+    /// Looks for new answers.
+    fn notice(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.answered) {
+            if entry.exchange.has_head() {
+                entry.answered = true;
+                self.answered.push(entry.exchange.clone());
+            }
+        }
+    }
+
     /// Takes the first frames of new answers. True when another turn may bring more.
     pub fn prefetch(&mut self, max: usize) -> bool {
-        self.answered.iter().fold(false, |more, exchange| exchange.prefetch(max) | more)
+        self.notice();
+        let more = self.answered.iter().fold(false, |more, exchange| exchange.prefetch(max) | more);
+        // A guest that was interrupted, in passing as a rule, goes on in the next turn.
+        more || !self.polled && self.answered.iter().any(|exchange| exchange.ended().is_none())
     }
 
     /// Hands new answers to their clients.
@@ -172,9 +194,9 @@ impl Ledger {
         if in_time == 0 {
             // All that can still be worth waiting for is work after the
             // responses of others, and none of it goes on while the guest computes.
-            kill_at = match self.polled {
-                true => kill_at.min(self.last_ended + limits.post_return_timeout),
-                false => now,
+            kill_at = match self.last_ended {
+                Some(at) if self.polled => kill_at.min(at + limits.post_return_timeout),
+                _ => now,
             };
         }
         match kill_at <= now {
@@ -186,6 +208,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
+        self.notice();
         for entry in &self.entries {
             entry.exchange.settle(self.failure.clone());
         }

@@ -41,6 +41,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const NO_RESPONSE: &str = "the guest returned without a response";
 
+/// What requests are told when the host itself fails under them.
+const OWN_FAULT: &str = "tidegate failed";
+
 /// One request for a guest.
 pub struct Request {
     pub id: RequestId,

@@ -95,14 +95,21 @@ async fn drive(
                 book.polled = true;
                 book.forget_ended();
 
-                let spent = served >= limits.max_requests_per_instance.get() || book.overdue();
+                let mut job = first.take().or_else(|| seat.take());
+                let spent = served >= limits.max_requests_per_instance.get()
+                    || book.overdue()
+                    // Its clock may not have been read yet: who came now would lack that much time.
+                    || (job.is_some() || !book.listed) && book.is_late(limits);
                 let room = !spent
                     && book.entries.len() < limits.max_concurrent_per_instance.get()
                     && (book.responsive || book.entries.is_empty() && calls.is_empty())
                     && call::is_ready(accessor, proxy, cx);
-                let mut job = first.take().or_else(|| seat.take());
                 if job.is_some() {
                     book.listed = false;
+                    if spent {
+                        // Handed over when a timeout had just passed.
+                        job.take().into_iter().for_each(|job| shared.redispatch(job));
+                    }
                 } else if room && !book.listed {
                     job = shared.list(seat);
                     book.listed = job.is_none();
@@ -125,18 +132,19 @@ async fn drive(
                     output.set_request(book.only_request());
                     drop(book);
                     let instance = (&**blueprint, id, &*proxy);
-                    match call::start(accessor, instance, Job { request, exchange }, ledger) {
+                    match call::start(accessor, instance, Job { request, exchange }) {
                         Ok(call) => calls.push(call),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                     continue;
                 }
 
-                if !book.entries.is_empty() || !calls.is_empty() {
+                if !book.entries.is_empty() {
                     book.stand(Standing::Busy);
                     return Poll::Pending;
                 }
-                if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                // A p2 guest answers before its call ends.
+                if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
                     book.stand(Standing::PostReturn);
                     return Poll::Pending;
                 }
@@ -169,11 +177,17 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS && book.polled {
+            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS {
                 turns += 1;
                 continue;
             }
             turns = 0;
+            if book.polled && !book.responsive {
+                // It waits for something, so it can take another request: once more, to be
+                // listed before a client has its answer and sends the next.
+                book.responsive = true;
+                continue;
+            }
             book.publish();
             if !book.polled && book.listed {
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
@@ -202,11 +216,6 @@ async fn drive(
                         continue;
                     }
                 }
-            }
-            if book.polled && !book.responsive {
-                // It waits for something: once more, so that it can take another request.
-                book.responsive = true;
-                continue;
             }
             if book.is_idle() {
                 running = None;

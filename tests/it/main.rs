@@ -2,4 +2,5 @@
 
 mod manifests;
 mod pools;
+mod reload;
 mod support;

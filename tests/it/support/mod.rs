@@ -1,3 +1,5 @@
 //! What the tests share.
 
+pub mod client;
 pub mod pool;
+pub mod server;

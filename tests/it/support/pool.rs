@@ -1,16 +1,17 @@
 //! A pool of one guest, without listeners or manifest.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
-use tidegate::pool::{Answer, Blueprint, Failure, Pool, Request};
+use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::WasiBody;
@@ -31,6 +32,19 @@ pub fn guest(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A compiled guest: once for all tests of a process.
+pub fn component(name: &str) -> Arc<Component> {
+    static COMPILED: Mutex<Option<HashMap<String, Arc<Component>>>> = Mutex::new(None);
+    let mut compiled = COMPILED.lock().unwrap();
+    let compiled = compiled.get_or_insert_default();
+    if let Some(component) = compiled.get(name) {
+        return component.clone();
+    }
+    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
+    compiled.insert(name.into(), component.clone());
+    component
+}
+
 /// Short timeouts, so that tests of them are short.
 pub fn limits() -> Limits {
     Limits {
@@ -48,9 +62,8 @@ pub fn limits() -> Limits {
 /// A pool of the guest `name`, and what shutdown would wait for.
 pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
     let tasks = TaskTracker::new();
-    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
     let blueprint = Blueprint {
-        component,
+        component: component(name),
         template: Template {
             app: name.into(),
             env: vec![],
@@ -94,4 +107,51 @@ pub async fn text(answer: Result<Answer, Failure>) -> (u16, String) {
     let status = http.status().as_u16();
     let body = http.into_body().collect().await.expect("a whole body");
     (status, String::from_utf8_lossy(&body.to_bytes()).into_owned())
+}
+
+/// What a body held before it ended, and whether it ended well.
+pub async fn read(answer: Answer) -> (Vec<u8>, Result<(), BodyError>) {
+    let mut body = answer.http.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Err(error) => return (bytes, Err(error)),
+        }
+    }
+    (bytes, Ok(()))
+}
+
+/// What the kit's `/inspect` says.
+pub async fn inspect(pool: &Pool) -> serde_json::Value {
+    let (_, json) = text(pool.handle(get("/inspect")).await).await;
+    serde_json::from_str(&json).expect(&json)
+}
+
+/// Serves in a task of its own, as a connection would.
+pub fn spawn(pool: &Pool, path: &str) -> tokio::task::JoinHandle<Result<Answer, Failure>> {
+    let (pool, request) = (pool.clone(), get(path));
+    tokio::spawn(async move { pool.handle(request).await })
+}
+
+/// Waits until something is so; fails when it is not within 20 s.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Lets the pool's idle instances go, and waits until everything that it spawned has ended.
+pub async fn finish(pool: Pool, tasks: TaskTracker) {
+    pool.evict(true);
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        pool.emptied().await;
+        tasks.wait().await;
+    })
+    .await
+    .expect("the pool never emptied");
+    assert_eq!(pool.live(), 0);
 }

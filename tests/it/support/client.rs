@@ -1,0 +1,152 @@
+//! HTTP clients: a new connection for each request, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::server::{Server, Site};
+
+/// Which protocol to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    H1,
+    H2,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Anything that may go wrong with a request.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client that trusts the root certificate `pem`, and offers one protocol.
+pub fn trusting(pem: &str, version: Version) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.expect("a PEM certificate")).expect("a root certificate");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![match version {
+        Version::H1 => b"http/1.1".to_vec(),
+        Version::H2 => b"h2".to_vec(),
+    }];
+    Arc::new(config)
+}
+
+/// A TLS connection to `address` for the host `sni`.
+pub async fn connect(
+    address: SocketAddr,
+    sni: &str,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let tcp = TcpStream::connect(address).await?;
+    Ok(TlsConnector::from(config).connect(ServerName::try_from(sni.to_owned())?, tcp).await?)
+}
+
+/// Sends one request over `io`, whose URI is the path, and reads the head of the answer.
+pub async fn send<I>(
+    io: I,
+    version: Version,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(io);
+    match version {
+        Version::H1 => {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            tokio::spawn(connection);
+            Ok(sender.send_request(request).await?)
+        }
+        Version::H2 => {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            Ok(sender.send_request(request).await?)
+        }
+    }
+}
+
+/// GET of `http://HOST/PATH`, on a connection of its own.
+pub async fn get(server: &Server, host: &str, path: &str) -> Result<Reply, Error> {
+    let io = TcpStream::connect(server.http).await?;
+    let request = Request::get(path).header("host", host).body(Full::default())?;
+    whole(send(io, Version::H1, request).await?).await
+}
+
+/// GET of `https://HOST/PATH`, on a connection of its own whose certificate is verified.
+pub async fn get_tls(
+    site: &Site,
+    server: &Server,
+    host: &str,
+    path: &str,
+    version: Version,
+) -> Result<Reply, Error> {
+    request_tls(site, server, host, version, Request::get(path).body(Full::default())?).await
+}
+
+/// Sends `request`, whose URI is a path, to `https://HOST`.
+pub async fn request_tls(
+    site: &Site,
+    server: &Server,
+    host: &str,
+    version: Version,
+    request: Request<Full<Bytes>>,
+) -> Result<Reply, Error> {
+    let io = connect(server.https, host, trusting(&site.root(), version)).await?;
+    let (mut head, body) = request.into_parts();
+    match version {
+        Version::H1 => {
+            head.headers.insert("host", host.parse()?);
+        }
+        Version::H2 => head.uri = format!("https://{host}{}", head.uri).parse()?,
+    }
+    whole(send(io, version, Request::from_parts(head, body)).await?).await
+}
+
+/// POST of `body` to `http://HOST/PATH`.
+pub async fn post(server: &Server, host: &str, path: &str, body: &str) -> Result<Reply, Error> {
+    let io = TcpStream::connect(server.http).await?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header("host", host)
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+    whole(send(io, Version::H1, request).await?).await
+}
+
+/// Reads an answer to its end. A body that is cut is an error.
+pub async fn whole(response: Response<Incoming>) -> Result<Reply, Error> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Reply { status: head.status, headers: head.headers, body })
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or("(not text)")
+    }
+}

@@ -1,0 +1,267 @@
+//! A tidegate process on ports of its own, with its files in a temporary directory.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::pool::guest;
+
+/// How long anything is waited for before a test fails: far longer than it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The marker in the hello guests that makes one differ from another.
+const VERSION: &str = "tidegate-hello-version:00000001";
+
+/// An operator's directory: a manifest, components, certificates.
+pub struct Site {
+    dir: TempDir,
+}
+
+/// A running `tidegate run`. Killed when dropped.
+pub struct Server {
+    child: Child,
+    log: Arc<Log>,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+}
+
+/// What the process has written to standard error.
+#[derive(Default)]
+struct Log {
+    state: Mutex<(Vec<String>, bool)>,
+    grew: Condvar,
+}
+
+impl Site {
+    /// A directory with `manifest`, to which a `[server]` table with ports of the system's choice is added.
+    pub fn new(manifest: &str) -> Site {
+        let site = Site { dir: tempfile::tempdir().expect("make a directory") };
+        fs::create_dir(site.path("apps")).expect("make apps/");
+        site.write_manifest(manifest);
+        site
+    }
+
+    /// The usual one: `hello` at `hello.test`, `kit-p2` at `p2.test` and `kit-p3` at `p3.test`.
+    pub fn usual() -> Site {
+        let site = Site::new(USUAL);
+        for name in ["hello", "kit-p2", "kit-p3"] {
+            site.put(&format!("apps/{name}.wasm"), &guest(name));
+        }
+        site
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.path("config.toml")
+    }
+
+    /// Writes the manifest, by rename.
+    pub fn write_manifest(&self, text: &str) {
+        let server = match text.contains("[server]") {
+            true => "",
+            false => "[server]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n\n",
+        };
+        self.put("config.toml", format!("{server}{text}").as_bytes());
+    }
+
+    /// Writes a file by rename, as careful programs do.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        write_by_rename(&self.path(name), bytes);
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn start(&self) -> Server {
+        Server::spawn(self.command())
+    }
+
+    /// What starts the server, for tests that change something about it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("run").arg("--config").arg(self.manifest()).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs a subcommand to its end: its exit status, and what it printed to both outputs.
+    pub fn tidegate(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .output()
+            .expect("run tidegate");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status, String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The root of the server's own certificates, once it has been started.
+    pub fn root(&self) -> String {
+        fs::read_to_string(self.path("state/ca/root.crt")).expect("read the CA's certificate")
+    }
+}
+
+/// The manifest of [`Site::usual`].
+pub const USUAL: &str = r#"
+[defaults]
+request_timeout = "2s"
+stream_idle_timeout = "2s"
+post_return_timeout = "2s"
+idle_timeout = "5s"
+
+[apps.hello]
+component = "apps/hello.wasm"
+
+[apps.p2]
+component = "apps/kit-p2.wasm"
+
+[apps.p3]
+component = "apps/kit-p3.wasm"
+
+[hosts]
+"hello.test" = "hello"
+"p2.test" = "p2"
+"p3.test" = "p3"
+"#;
+
+impl Server {
+    /// Spawns the command and waits until it serves.
+    pub fn spawn(command: Command) -> Server {
+        let (child, log) = spawn_logged(command);
+        let mut server = Server { child, log, http: unbound(), https: unbound() };
+        server.wait_for_log("INFO  serving");
+        for line in server.log() {
+            let Some((_, rest)) = line.split_once("listening address=") else { continue };
+            let url = rest.split_whitespace().next().unwrap_or_default();
+            match url.split_once("://") {
+                Some(("http", address)) => server.http = address.parse().expect("an address"),
+                Some(("https", address)) => server.https = address.parse().expect("an address"),
+                _ => panic!("cannot read the address in {line:?}"),
+            }
+        }
+        server
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, such as `libc::SIGTERM`.
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        // SAFETY: the child has not been waited for, so the id is still its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "send a signal");
+    }
+
+    /// Waits for the process to end.
+    pub fn exit(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("wait for the server") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server does not end; its log:\n{}", self.log().join("\n"));
+    }
+
+    /// The lines logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().0.clone()
+    }
+
+    /// Waits until a line with `text` is logged, and returns it. One that is there already counts.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        self.wait_for_log_after(0, text)
+    }
+
+    /// As `wait_for_log`, but the first `skipped` lines do not count.
+    pub fn wait_for_log_after(&self, skipped: usize, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.log.lock();
+        loop {
+            if let Some(line) = state.0.iter().skip(skipped).find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero() && !state.1,
+                "no line with {text:?} in the log:\n{}",
+                state.0.join("\n")
+            );
+            state = self.log.grew.wait_timeout(state, left).expect("the log's lock").0;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Log {
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<String>, bool)> {
+        self.state.lock().expect("the log's lock")
+    }
+}
+
+fn spawn_logged(mut command: Command) -> (Child, Arc<Log>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("start tidegate");
+    let stderr = child.stderr.take().expect("its standard error");
+    let log = Arc::new(Log::default());
+    let reader = Arc::clone(&log);
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            reader.lock().0.push(line);
+            reader.grew.notify_all();
+        }
+        reader.lock().1 = true;
+        reader.grew.notify_all();
+    });
+    (child, log)
+}
+
+fn unbound() -> SocketAddr {
+    ([0, 0, 0, 0], 0).into()
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub fn write_by_rename(path: &Path, bytes: &[u8]) {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes).expect("write a file");
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).expect("set its mode");
+    fs::rename(&temporary, path).expect("rename it");
+}
+
+/// The hello guest as another component: its bytes differ in a number that nothing reads but `/version`.
+pub fn hello_version(number: u32) -> Vec<u8> {
+    let mut bytes = guest("hello");
+    let new = format!("tidegate-hello-version:{number:08}");
+    let at: Vec<usize> = (0..bytes.len() - VERSION.len())
+        .filter(|&at| bytes[at..].starts_with(VERSION.as_bytes()))
+        .collect();
+    assert!(!at.is_empty(), "the guest has lost its marker");
+    for at in at {
+        bytes[at..at + VERSION.len()].copy_from_slice(new.as_bytes());
+    }
+    bytes
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
