@@ -1,0 +1,173 @@
+//! Servers side by side, each in a process on one core, the load on another.
+//!
+//! Requests per second, latency and the server's CPU per request. `ROUNDS`,
+//! `SECONDS` (per round and contestant) and `CONNECTIONS` change its length and
+//! load; `ERRAND` names the one kind of request that is wanted, as a prefix.
+
+#[allow(dead_code, reason = "each bench uses its share")]
+mod support;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use wasmtime_wasi_http::WasiBody;
+
+use support::contestant::{Contestant, Mode, Who, start};
+use support::figures::{difference, median, order, ratio};
+use support::guests::{ERRANDS, Errand, HELLO};
+use support::load::{self, Round};
+use support::machine::{cores, pin, setting};
+use support::reference::{Reference, Reuse, reference};
+use support::table::{self, Target};
+
+fn main() {
+    let args: Vec<_> = std::env::args().collect();
+    if let [_, serve, kind, address, guest, total, concurrent] = &args[..]
+        && serve == "--serve"
+    {
+        let number = |text: &String| text.parse().expect("a number");
+        let reuse = Reuse { total: number(total), concurrent: number(concurrent) };
+        return serve_as_child(kind, address.parse().expect("an address"), guest, reuse);
+    }
+
+    let cores = cores();
+    let (server, load) = (cores[0], cores[cores.len() - 1]);
+    if server == load {
+        println!("one core for server and load: requests per second and latency mean little");
+    }
+    pin(load).expect("a core for the load");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let wanted = std::env::var("ERRAND").unwrap_or_default();
+        for errand in ERRANDS.into_iter().filter(|errand| errand.title.starts_with(&wanted)) {
+            run(errand, server).await;
+        }
+    });
+}
+
+async fn run(errand: Errand, core: usize) {
+    let rounds = setting("ROUNDS", 7.0) as usize;
+    let time = Duration::from_secs_f64(setting("SECONDS", 0.7));
+    let connections = setting("CONNECTIONS", 16.0) as usize;
+    let dir = tempfile::tempdir().expect("a folder");
+    let (servers, mut contestants) = start(errand, core, dir.path()).await;
+    for round in 0..rounds {
+        for which in order(round, contestants.len()) {
+            let Contestant { whom, pid, .. } = &contestants[which];
+            let figures = load::round(whom, errand, connections, time, *pid).await;
+            contestants[which].rounds.push(figures);
+        }
+    }
+    drop(servers);
+
+    let rows: Vec<_> = contestants
+        .iter()
+        .map(|contestant| {
+            let figure = |of: fn(&Round) -> f64| median(contestant.rounds.iter().map(of));
+            vec![
+                contestant.who.to_string(),
+                format!("{:.0}", figure(|round| round.requests_per_second)),
+                format!("{:.0}", figure(|round| round.p50)),
+                format!("{:.0}", figure(|round| round.p99)),
+                format!("{:.1}", figure(|round| round.cpu)),
+            ]
+        })
+        .collect();
+    let title = format!("{}, {connections} connections", errand.title);
+    table::print(&title, &["", "requests/s", "p50 us", "p99 us", "CPU us"], &rows);
+    let targets = targets(&contestants);
+    match errand.small {
+        true => table::targets("Targets, CPU per request", &targets),
+        false => table::figures("The same comparisons, without targets", &targets),
+    }
+}
+
+/// What was promised, with the access log off and on.
+fn targets(contestants: &[Contestant]) -> Vec<Target> {
+    let costs = |who: Who| -> Vec<f64> {
+        let contestant = contestants.iter().find(|contestant| contestant.who == who);
+        contestant.into_iter().flat_map(|c| &c.rounds).map(|round| round.cpu).collect()
+    };
+    let mut targets = Vec::new();
+    for log in [false, true] {
+        let ours = |mode| costs(Who::Tidegate { mode, tls: false, log });
+        let mut below = |mode, other, most| {
+            let what = format!("{} / {other}", Who::Tidegate { mode, tls: false, log });
+            targets.push(Target::at_most(what, ratio(&ours(mode), &costs(other)), most, ""));
+        };
+        below(Mode::P2Reused, Who::Reference(Mode::P2Reused), 0.85);
+        below(Mode::P3, Who::Reference(Mode::P3), 0.9);
+        below(Mode::P2Reused, Who::Wasmtime(Mode::P2Reused), 0.65);
+        below(Mode::P2Fresh, Who::Wasmtime(Mode::P2Fresh), 0.45);
+        below(Mode::P3, Who::Wasmtime(Mode::P3), 0.75);
+
+        let reused = ours(Mode::P2Reused);
+        let state = if log { "log on" } else { "log off" };
+        let fresh = difference(&ours(Mode::P2Fresh), &reused);
+        targets.push(Target::at_most(format!("fresh over reused, {state}"), fresh, 45.0, "us"));
+        let tls = costs(Who::Tidegate { mode: Mode::P2Reused, tls: true, log });
+        let tls = difference(&tls, &reused);
+        targets.push(Target::at_most(format!("TLS over plain, {state}"), tls, 5.0, "us"));
+    }
+    targets
+}
+
+/// A server that this bench has started: hyper alone, or the reference behind it.
+fn serve_as_child(kind: &str, address: SocketAddr, guest: &str, reuse: Reuse) {
+    // As many threads as cores, which is one: the same as all others have.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = TcpListener::bind(address).await.expect("an address");
+        let handler = (kind == "reference").then(|| reference(Path::new(guest), reuse));
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            stream.set_nodelay(true).expect("a socket option");
+            let handler = handler.clone();
+            tokio::spawn(async move {
+                let respond = service_fn(|request| respond(handler.as_ref(), request));
+                // An error is a client that left.
+                let io = TokioIo::new(stream);
+                let _ = http1::Builder::new().serve_connection(io, respond).await;
+            });
+        }
+    });
+}
+
+async fn respond(
+    handler: Option<&Reference>,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<WasiBody>, Infallible> {
+    let Some(handler) = handler else {
+        return Ok(answer_without_guest(request).await);
+    };
+    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    Ok(handler.handle((), request).await.expect("an answer"))
+}
+
+async fn answer_without_guest(request: http::Request<Incoming>) -> http::Response<WasiBody> {
+    let errand =
+        ERRANDS.iter().find(|e| Some(e.path) == request.uri().path_and_query().map(|p| p.as_str()));
+    let errand = errand.expect("one of the errands");
+    let mut body = request.into_body();
+    while let Some(frame) = body.frame().await {
+        frame.expect("a whole body");
+    }
+    static BLOB: [u8; 1 << 20] = [b'x'; 1 << 20];
+    let body = match errand.small {
+        true => Bytes::from_static(HELLO.as_bytes()),
+        false => Bytes::from_static(&BLOB[..errand.answer]),
+    };
+    http::Response::builder()
+        .header("content-type", "text/plain")
+        .body(Full::new(body).map_err(|e| match e {}).boxed_unsync())
+        .expect("a response")
+}

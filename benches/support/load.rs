@@ -1,0 +1,185 @@
+//! The load: clients that ask over HTTP/1.1 connections kept alive, as fast as they are answered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::guests::Errand;
+use super::machine::cpu_time;
+use super::parse::Answer;
+
+/// Uncounted at the beginning of a round: connections, handshakes, the first instances.
+const WARM_UP: Duration = Duration::from_millis(150);
+
+const READ_SIZE: usize = 256 << 10;
+
+/// Who is asked.
+#[derive(Clone)]
+pub struct Whom {
+    pub address: SocketAddr,
+    pub host: String,
+    pub tls: Option<TlsConnector>,
+}
+
+/// What a round showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    pub requests_per_second: f64,
+    /// Microseconds from a request's first byte to its answer's last.
+    pub p50: f64,
+    pub p99: f64,
+    /// CPU microseconds of the server per request.
+    pub cpu: f64,
+}
+
+#[derive(Default)]
+struct Count {
+    requests: AtomicU64,
+    /// Nanoseconds.
+    latencies: Mutex<Vec<u32>>,
+    stop: AtomicBool,
+}
+
+/// Lets `connections` clients ask for `time`, while the process `pid` answers.
+pub async fn round(
+    whom: &Whom,
+    errand: Errand,
+    connections: usize,
+    time: Duration,
+    pid: u32,
+) -> Round {
+    let count = Arc::new(Count::default());
+    let clients: Vec<_> = (0..connections)
+        .map(|_| tokio::spawn(client(whom.clone(), errand, count.clone())))
+        .collect();
+    tokio::time::sleep(WARM_UP).await;
+
+    count.latencies.lock().expect("latencies").clear();
+    let requests = count.requests.load(Ordering::Relaxed);
+    let (begun, cpu) = (Instant::now(), cpu_time(pid));
+    tokio::time::sleep(time).await;
+    let (elapsed, cpu) = (begun.elapsed(), cpu_time(pid) - cpu);
+    let requests = (count.requests.load(Ordering::Relaxed) - requests) as f64;
+
+    count.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("a client ends").expect("every request is answered");
+    }
+    let mut latencies = std::mem::take(&mut *count.latencies.lock().expect("latencies"));
+    latencies.sort_unstable();
+    let percentile = |part: f64| match latencies.len() {
+        0 => f64::NAN,
+        n => f64::from(latencies[((n - 1) as f64 * part) as usize]) / 1e3,
+    };
+    Round {
+        requests_per_second: requests / elapsed.as_secs_f64(),
+        p50: percentile(0.5),
+        p99: percentile(0.99),
+        cpu: cpu.as_secs_f64() * 1e6 / requests,
+    }
+}
+
+/// Asks once; an error while there is nobody who answers.
+pub async fn ask_once(whom: &Whom, errand: Errand) -> io::Result<()> {
+    let count = Arc::new(Count { stop: true.into(), ..Count::default() });
+    client(whom.clone(), errand, count).await
+}
+
+/// Asks once over plain HTTP; the answer's body.
+pub async fn text(whom: &Whom, errand: Errand) -> io::Result<String> {
+    let mut stream = TcpStream::connect(whom.address).await?;
+    stream.write_all(&request(&whom.host, errand)).await?;
+    let mut buffer = vec![0; READ_SIZE];
+    let mut answer = Answer::keeping_body();
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            size if answer.feed(&buffer[..size]) => break,
+            _ => {}
+        }
+    }
+    String::from_utf8(answer.body.unwrap_or_default()).map_err(io::Error::other)
+}
+
+async fn client(whom: Whom, errand: Errand, count: Arc<Count>) -> io::Result<()> {
+    let stream = TcpStream::connect(whom.address).await?;
+    stream.set_nodelay(true)?;
+    match &whom.tls {
+        None => ask(stream, &whom.host, errand, &count).await,
+        Some(tls) => {
+            let name = ServerName::try_from(whom.host.clone()).map_err(io::Error::other)?;
+            let stream = tls.connect(name, stream).await?;
+            ask(stream, &whom.host, errand, &count).await
+        }
+    }
+}
+
+/// Asks again and again, until told to stop.
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    host: &str,
+    errand: Errand,
+    count: &Count,
+) -> io::Result<()> {
+    let request = request(host, errand);
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        let begun = Instant::now();
+        stream.write_all(&request).await?;
+        stream.flush().await?;
+        let mut answer = Answer::default();
+        loop {
+            match stream.read(&mut buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                size if answer.feed(&buffer[..size]) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(answer.size, errand.answer, "the answer's size");
+        let latency = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        count.requests.fetch_add(1, Ordering::Relaxed);
+        count.latencies.lock().expect("latencies").push(latency);
+        if count.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
+}
+
+fn request(host: &str, errand: Errand) -> Vec<u8> {
+    let path = errand.path;
+    match errand.upload {
+        0 => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes(),
+        upload => {
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {upload}\r\n\r\n");
+            let mut request = head.into_bytes();
+            request.resize(request.len() + upload, 7);
+            request
+        }
+    }
+}
+
+/// TLS that trusts the authority in `file`, for HTTP/1.1.
+pub fn trusting(file: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(file).expect("the authority's certificate");
+    roots.add(root).expect("a usable authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}

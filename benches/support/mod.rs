@@ -1,0 +1,11 @@
+//! What the benches share.
+
+pub mod contestant;
+pub mod figures;
+pub mod guests;
+pub mod load;
+pub mod machine;
+pub mod parse;
+pub mod process;
+pub mod reference;
+pub mod table;
