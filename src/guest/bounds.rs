@@ -4,7 +4,7 @@
 //! recursion, and hold every level of nested components at once. 600 KB of
 //! either are enough to end the process. Real components come nowhere near.
 
-use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Result};
+use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration};
 
 /// Levels of components within components. Composed ones have a handful.
 pub const MAX_NESTING: usize = 100;
@@ -34,7 +34,7 @@ impl Parts {
     ///
     /// # Errors
     /// When there are too many, in words fit for a user.
-    pub fn enter(&mut self) -> std::result::Result<(), String> {
+    pub fn enter(&mut self) -> Result<(), String> {
         self.depth += 1;
         self.total += 1;
         if self.depth > MAX_NESTING {
@@ -57,13 +57,14 @@ impl Parts {
     }
 }
 
-/// Whether the types of a type section, given as its bytes, are nested deeper than allowed.
+/// Checks how deep the types of a type section, given as its bytes, are nested.
 ///
 /// Takes apart by hand what can be nested, and leaves only the rest to the parser.
 ///
 /// # Errors
-/// When it is not a type section.
-pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
+/// The outer one when it is no type section; the inner one, in words fit for a
+/// user, when they are nested too deep.
+pub fn check_types(section: &[u8]) -> wasmparser::Result<Result<(), String>> {
     let mut reader = BinaryReader::new(section, 0);
     // How many items are left at each level, the section's own first.
     let mut left = vec![reader.read_var_u32()?];
@@ -87,7 +88,9 @@ pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
                 left.push(ahead.read_var_u32()?);
                 reader = ahead;
                 if left.len() > MAX_TYPE_NESTING {
-                    return Ok(true);
+                    return Ok(Err(format!(
+                        "types are nested in it more than {MAX_TYPE_NESTING} levels deep"
+                    )));
                 }
             }
             _ => {
@@ -95,7 +98,7 @@ pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
             }
         }
     }
-    Ok(false)
+    Ok(Ok(()))
 }
 
 #[cfg(test)]
@@ -112,8 +115,8 @@ mod tests {
             section.extend([INSTANCE_TYPE, 0]);
             section
         };
-        assert!(!types_are_too_deep(&nested(MAX_TYPE_NESTING - 2)).unwrap());
-        assert!(types_are_too_deep(&nested(MAX_TYPE_NESTING)).unwrap());
-        assert!(types_are_too_deep(&nested(5_000_000)).unwrap());
+        assert!(check_types(&nested(MAX_TYPE_NESTING - 2)).unwrap().is_ok());
+        assert!(check_types(&nested(MAX_TYPE_NESTING)).unwrap().is_err());
+        assert!(check_types(&nested(5_000_000)).unwrap().is_err());
     }
 }

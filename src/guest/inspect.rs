@@ -4,7 +4,7 @@ use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures};
 
-use super::bounds::{self, MAX_TYPE_NESTING, Parts};
+use super::bounds::{self, Parts};
 pub use super::world::World;
 
 /// A file's outline.
@@ -73,11 +73,8 @@ impl Outline {
                 Payload::End(_) => parts.leave(),
                 Payload::MemorySection(section) => outline.memories += section.count() as usize,
                 Payload::ComponentTypeSection(section) => {
-                    if bounds::types_are_too_deep(&bytes[section.range()]).map_err(damaged)? {
-                        return Err(format!(
-                            "types are nested in it more than {MAX_TYPE_NESTING} levels deep"
-                        ));
-                    }
+                    let types = &bytes[section.range()];
+                    bounds::check_types(types).map_err(damaged)??;
                 }
                 Payload::ComponentImportSection(section) if parts.at_top() => {
                     for import in section {
