@@ -12,6 +12,11 @@ pub const MAX_NESTING: usize = 100;
 /// Modules and components in a file, at all levels. Python's runtime has about 50.
 pub const MAX_PARTS: usize = 1000;
 
+/// Instances that one instance of a file is made of, at all levels. A Rust guest
+/// has about 6. Components that instantiate the next one ten times each need
+/// few bytes, and ten times the instances at each level.
+pub const MAX_INSTANCES: u64 = 1000;
+
 /// Levels of types within types.
 pub const MAX_TYPE_NESTING: usize = 100;
 
@@ -21,41 +26,6 @@ const INSTANCE_TYPE: u8 = 0x42;
 
 /// The byte that begins a type among a component or instance type's declarations.
 const TYPE_DECLARATION: u8 = 0x01;
-
-/// Counts the modules and components of a file while it is read.
-#[derive(Default)]
-pub struct Parts {
-    depth: usize,
-    total: usize,
-}
-
-impl Parts {
-    /// Goes into a nested module or component.
-    ///
-    /// # Errors
-    /// When there are too many, in words fit for a user.
-    pub fn enter(&mut self) -> Result<(), String> {
-        self.depth += 1;
-        self.total += 1;
-        if self.depth > MAX_NESTING {
-            return Err(format!("components are nested in it more than {MAX_NESTING} levels deep"));
-        }
-        if self.total > MAX_PARTS {
-            return Err(format!("it holds more than {MAX_PARTS} modules and components"));
-        }
-        Ok(())
-    }
-
-    /// Leaves it, or the file itself.
-    pub fn leave(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-    }
-
-    /// Whether what is read now belongs to the file itself.
-    pub fn at_top(&self) -> bool {
-        self.depth == 0
-    }
-}
 
 /// Checks how deep the types of a type section, given as its bytes, are nested.
 ///

@@ -25,6 +25,7 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
 const NESTED: u8 = 4;
+const INSTANCE: u8 = 5;
 const TYPE: u8 = 7;
 const CANONICAL: u8 = 8;
 const IMPORT: u8 = 10;
@@ -244,6 +245,13 @@ fn a_file_of_an_absurd_make_is_refused_at_once() {
         many.extend_from_slice(MODULE);
     }
 
+    // Ten instances of a component with ten instances, and so on for twenty levels.
+    let mut instances = COMPONENT.to_vec();
+    for _ in 0..20 {
+        let ten = [&[10][..], &[0, 0, 0].repeat(10)].concat();
+        instances = with(&with(COMPONENT, NESTED, &instances), INSTANCE, &ten);
+    }
+
     let mut types = vec![1];
     for _ in 0..1_000_000 {
         types.extend([0x42, 1, 1]);
@@ -253,6 +261,7 @@ fn a_file_of_an_absurd_make_is_refused_at_once() {
     for (what, bytes, words) in [
         ("nested components", nested, "nested in it more than 100 levels"),
         ("many modules", many, "more than 1000 modules and components"),
+        ("many instances", instances, "is made of more than 1000 instances"),
         ("nested types", with(COMPONENT, TYPE, &types), "types are nested in it more than 100"),
     ] {
         let started = Instant::now();
