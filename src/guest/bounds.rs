@@ -4,13 +4,18 @@
 //! recursion, and hold every level of nested components at once. 600 KB of
 //! either are enough to end the process. Real components come nowhere near.
 
-use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Result};
+use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration};
 
 /// Levels of components within components. Composed ones have a handful.
 pub const MAX_NESTING: usize = 100;
 
 /// Modules and components in a file, at all levels. Python's runtime has about 50.
 pub const MAX_PARTS: usize = 1000;
+
+/// Instances that one instance of a file is made of, at all levels. A Rust guest
+/// has about 6. Components that instantiate the next one ten times each need
+/// few bytes, and ten times the instances at each level.
+pub const MAX_INSTANCES: u64 = 1000;
 
 /// Levels of types within types.
 pub const MAX_TYPE_NESTING: usize = 100;
@@ -22,48 +27,14 @@ const INSTANCE_TYPE: u8 = 0x42;
 /// The byte that begins a type among a component or instance type's declarations.
 const TYPE_DECLARATION: u8 = 0x01;
 
-/// Counts the modules and components of a file while it is read.
-#[derive(Default)]
-pub struct Parts {
-    depth: usize,
-    total: usize,
-}
-
-impl Parts {
-    /// Goes into a nested module or component.
-    ///
-    /// # Errors
-    /// When there are too many, in words fit for a user.
-    pub fn enter(&mut self) -> std::result::Result<(), String> {
-        self.depth += 1;
-        self.total += 1;
-        if self.depth > MAX_NESTING {
-            return Err(format!("components are nested in it more than {MAX_NESTING} levels deep"));
-        }
-        if self.total > MAX_PARTS {
-            return Err(format!("it holds more than {MAX_PARTS} modules and components"));
-        }
-        Ok(())
-    }
-
-    /// Leaves it, or the file itself.
-    pub fn leave(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-    }
-
-    /// Whether what is read now belongs to the file itself.
-    pub fn at_top(&self) -> bool {
-        self.depth == 0
-    }
-}
-
-/// Whether the types of a type section, given as its bytes, are nested deeper than allowed.
+/// Checks how deep the types of a type section, given as its bytes, are nested.
 ///
 /// Takes apart by hand what can be nested, and leaves only the rest to the parser.
 ///
 /// # Errors
-/// When it is not a type section.
-pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
+/// The outer one when it is no type section; the inner one, in words fit for a
+/// user, when they are nested too deep.
+pub fn check_types(section: &[u8]) -> wasmparser::Result<Result<(), String>> {
     let mut reader = BinaryReader::new(section, 0);
     // How many items are left at each level, the section's own first.
     let mut left = vec![reader.read_var_u32()?];
@@ -87,7 +58,9 @@ pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
                 left.push(ahead.read_var_u32()?);
                 reader = ahead;
                 if left.len() > MAX_TYPE_NESTING {
-                    return Ok(true);
+                    return Ok(Err(format!(
+                        "types are nested in it more than {MAX_TYPE_NESTING} levels deep"
+                    )));
                 }
             }
             _ => {
@@ -95,7 +68,7 @@ pub fn types_are_too_deep(section: &[u8]) -> Result<bool> {
             }
         }
     }
-    Ok(false)
+    Ok(Ok(()))
 }
 
 #[cfg(test)]
@@ -112,8 +85,8 @@ mod tests {
             section.extend([INSTANCE_TYPE, 0]);
             section
         };
-        assert!(!types_are_too_deep(&nested(MAX_TYPE_NESTING - 2)).unwrap());
-        assert!(types_are_too_deep(&nested(MAX_TYPE_NESTING)).unwrap());
-        assert!(types_are_too_deep(&nested(5_000_000)).unwrap());
+        assert!(check_types(&nested(MAX_TYPE_NESTING - 2)).unwrap().is_ok());
+        assert!(check_types(&nested(MAX_TYPE_NESTING)).unwrap().is_err());
+        assert!(check_types(&nested(5_000_000)).unwrap().is_err());
     }
 }

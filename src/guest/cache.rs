@@ -252,7 +252,10 @@ mod tests {
         fs::set_permissions(path(&one), PermissionsExt::from_mode(0o622)).unwrap();
         assert!(cache.load(engine, &one).is_none(), "writable by others");
         fs::remove_file(path(&one)).unwrap();
-        std::os::unix::fs::symlink(path(&two), path(&one)).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, &good).unwrap();
+        fs::set_permissions(&elsewhere, PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path(&one)).unwrap();
         assert!(cache.load(engine, &one).is_none(), "a link");
         let other_engine = &engines.side(Kind::Concurrent).engine;
         assert!(cache.load(other_engine, &two).is_none(), "another engine");

@@ -1,10 +1,11 @@
 //! From a file's bytes to a component that is compiled, linked and ready to instantiate.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::Store;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
@@ -74,8 +75,7 @@ impl Component {
         let compiled = match cache.and_then(|cache| cache.load(&side.engine, &digest)) {
             Some(compiled) => compiled,
             None => {
-                let compiled = wasmtime::component::Component::from_binary(&side.engine, bytes)
-                    .map_err(|e| ComponentError::Compile(format!("{e:#}")))?;
+                let compiled = compile(&side.engine, bytes)?;
                 if let Some(cache) = cache {
                     cache.store(&side.engine, &digest, &compiled);
                 }
@@ -104,6 +104,19 @@ impl Component {
     pub async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Proxy> {
         let _running = self.engines.running();
         self.pre.instantiate_async(store).await
+    }
+}
+
+/// Compiles `bytes`. The compiler asserts much about its input, and one app's
+/// file is no reason for another's requests to fail.
+fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+) -> Result<wasmtime::component::Component, ComponentError> {
+    let compile = || wasmtime::component::Component::from_binary(engine, bytes);
+    match catch_unwind(AssertUnwindSafe(compile)) {
+        Ok(compiled) => compiled.map_err(|e| ComponentError::Compile(format!("{e:#}"))),
+        Err(_) => Err(ComponentError::Compile("the compiler panicked over it".into())),
     }
 }
 

@@ -4,7 +4,8 @@ use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures};
 
-use super::bounds::{self, MAX_TYPE_NESTING, Parts};
+use super::bounds;
+use super::parts::Parts;
 pub use super::world::World;
 
 /// A file's outline.
@@ -60,38 +61,33 @@ impl Outline {
         }
         let damaged = |e| format!("damaged or cut short: {e}");
         let mut outline = Outline::default();
-        let mut parts = Parts::default();
+        let mut parts = Parts::new();
         for payload in Parser::new(0).parse_all(bytes) {
-            match payload.map_err(damaged)? {
+            let payload = payload.map_err(damaged)?;
+            match &payload {
                 Payload::Version { encoding: Encoding::Module, .. } => match parts.at_top() {
                     true => outline.form = Form::CoreModule,
                     false => outline.core_modules += 1,
                 },
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                    parts.enter()?;
-                }
-                Payload::End(_) => parts.leave(),
                 Payload::MemorySection(section) => outline.memories += section.count() as usize,
                 Payload::ComponentTypeSection(section) => {
-                    if bounds::types_are_too_deep(&bytes[section.range()]).map_err(damaged)? {
-                        return Err(format!(
-                            "types are nested in it more than {MAX_TYPE_NESTING} levels deep"
-                        ));
-                    }
+                    let types = &bytes[section.range()];
+                    bounds::check_types(types).map_err(damaged)??;
                 }
                 Payload::ComponentImportSection(section) if parts.at_top() => {
-                    for import in section {
+                    for import in section.clone() {
                         let name = printable(import.map_err(damaged)?.name.name)?;
                         outline.imports.push(Import { name, only_types: false });
                     }
                 }
                 Payload::ComponentExportSection(section) if parts.at_top() => {
-                    for export in section {
+                    for export in section.clone() {
                         outline.exports.push(printable(export.map_err(damaged)?.name.name)?);
                     }
                 }
                 _ => {}
             }
+            parts.read(&payload).map_err(damaged)??;
         }
         if outline.form == Form::Component {
             outline.judge(bytes);

@@ -11,6 +11,7 @@ mod files;
 pub mod inspect;
 pub mod interfaces;
 mod output;
+mod parts;
 pub mod profile;
 pub mod store;
 mod ticker;

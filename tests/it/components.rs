@@ -25,6 +25,7 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
 const NESTED: u8 = 4;
+const INSTANCE: u8 = 5;
 const TYPE: u8 = 7;
 const CANONICAL: u8 = 8;
 const IMPORT: u8 = 10;
@@ -244,6 +245,13 @@ fn a_file_of_an_absurd_make_is_refused_at_once() {
         many.extend_from_slice(MODULE);
     }
 
+    // Ten instances of a component with ten instances, and so on for twenty levels.
+    let mut instances = COMPONENT.to_vec();
+    for _ in 0..20 {
+        let ten = [&[10][..], &[0, 0, 0].repeat(10)].concat();
+        instances = with(&with(COMPONENT, NESTED, &instances), INSTANCE, &ten);
+    }
+
     let mut types = vec![1];
     for _ in 0..1_000_000 {
         types.extend([0x42, 1, 1]);
@@ -253,6 +261,7 @@ fn a_file_of_an_absurd_make_is_refused_at_once() {
     for (what, bytes, words) in [
         ("nested components", nested, "nested in it more than 100 levels"),
         ("many modules", many, "more than 1000 modules and components"),
+        ("many instances", instances, "is made of more than 1000 instances"),
         ("nested types", with(COMPONENT, TYPE, &types), "types are nested in it more than 100"),
     ] {
         let started = Instant::now();
@@ -291,13 +300,22 @@ fn a_hundred_components_load_from_the_cache_within_a_second() {
         // The same code under a hundred names: compiling each would take minutes here.
         cache.store(engine, &Digest::of(app), &compiled);
     }
-    let started = Instant::now();
+    let before = cpu_time();
     for app in &apps {
         Component::load(&engines, Some(&cache), app).unwrap();
     }
-    let elapsed = started.elapsed();
-    println!("100 components from the cache: {elapsed:?}");
-    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    // Not the time on the clock, in which other tests compile.
+    let spent = cpu_time() - before;
+    assert!(spent < Duration::from_secs(1), "{spent:?}");
+}
+
+/// What this thread has used of a processor.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the call, which does nothing but fill it.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
 #[test]
@@ -419,7 +437,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
         blueprint.generation = 7;
         blueprint.profiler = Some(profiler);
         let pool = Pool::new(blueprint);
-        let (status, _) = body(pool.handle(get("/spin?ms=100")).await).await;
+        let (status, _) = body(pool.handle(get("/spin?ms=500")).await).await;
         assert_eq!(status, 200, "{kit}");
 
         // Ends the idle instance, and with it the profile.
@@ -431,6 +449,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
         let json = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let profile: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
         let samples = profile["threads"][0]["samples"]["length"].as_u64();
-        assert!(samples.is_some_and(|samples| samples >= 20), "{kit}: {samples:?}");
+        // Far fewer than there are milliseconds: the machine may be busy.
+        assert!(samples.is_some_and(|samples| samples >= 10), "{kit}: {samples:?}");
     }
 }
