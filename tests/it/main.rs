@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module per behaviour.
 
+mod connections;
 mod http;
 mod logs;
 mod manifests;
