@@ -46,9 +46,8 @@ pub struct Renewed {
 }
 
 /// Where a host's certificate comes from. Hosts with equal sources share a certificate.
-#[derive(PartialEq, Eq)]
 enum Source<'a> {
-    Given(&'a HostPattern),
+    Given(&'a Arc<CertifiedKey>),
     /// From the local CA, for this name.
     Issued(String),
 }
@@ -118,7 +117,7 @@ impl Certificates {
     /// The certificate of `host`; an exact one beats a wildcard. None where the host is not served.
     pub fn resolve(&self, host: &Host) -> Option<Arc<CertifiedKey>> {
         match self.source(host)? {
-            Source::Given(pattern) => self.given.get(pattern).cloned(),
+            Source::Given(certificate) => Some(Arc::clone(certificate)),
             Source::Issued(name) => self.ca.leaf(&[name]),
         }
     }
@@ -137,9 +136,8 @@ impl Certificates {
     }
 
     fn source(&self, host: &Host) -> Option<Source<'_>> {
-        if let Some(pattern) = patterns(host).find_map(|pattern| self.given.get_key_value(&pattern))
-        {
-            return Some(Source::Given(pattern.0));
+        if let Some(given) = patterns(host).find_map(|pattern| self.given.get(&pattern)) {
+            return Some(Source::Given(given));
         }
         let (pattern, _) = patterns(host)
             .find_map(|pattern| self.served.get_key_value(&pattern))
@@ -148,6 +146,17 @@ impl Certificates {
             // A certificate cannot say "any host": it names the one that was asked for.
             HostPattern::Exact(_) | HostPattern::Any => Some(Source::Issued(name(host).to_owned())),
             HostPattern::Wildcard(domain) => Some(Source::Issued(format!("*.{}", domain.as_str()))),
+        }
+    }
+}
+
+impl PartialEq for Source<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            // One certificate for several hosts is often given once for each.
+            (Source::Given(ours), Source::Given(theirs)) => ours.cert == theirs.cert,
+            (Source::Issued(ours), Source::Issued(theirs)) => ours == theirs,
+            (Source::Given(_), Source::Issued(_)) | (Source::Issued(_), Source::Given(_)) => false,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Body {
 
 enum Source {
     Guest(pool::Body),
+    /// Where an answer has no body, whatever the guest wrote.
+    None,
     Page(Option<Bytes>),
 }
 
@@ -58,6 +60,11 @@ impl Body {
         let page = Some(page).filter(|page| !page.is_empty());
         Body { source: Source::Page(page), id, record, _running: running, _generation: generation }
     }
+
+    /// Makes it the body of an answer that has none. A guest sees its stream closed.
+    pub fn leave_out(&mut self) {
+        self.source = Source::None;
+    }
 }
 
 impl http_body::Body for Body {
@@ -72,6 +79,7 @@ impl http_body::Body for Body {
         let frame = match &mut this.source {
             Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
             Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
+            Source::None => None,
         };
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
@@ -87,6 +95,7 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Guest(body) => body.is_end_stream(),
             Source::Page(page) => page.is_none(),
+            Source::None => true,
         }
     }
 
@@ -96,6 +105,7 @@ impl http_body::Body for Body {
             Source::Page(page) => {
                 SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64))
             }
+            Source::None => SizeHint::with_exact(0),
         }
     }
 }

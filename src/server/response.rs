@@ -80,7 +80,8 @@ impl Refusal {
 
     /// Whether what follows on the connection cannot be trusted, or is not worth reading.
     fn closes(&self) -> bool {
-        matches!(self, Refusal::Malformed(_) | Refusal::Pool(Failure::TooLarge))
+        // After a CONNECT the client may go on as if in its tunnel.
+        matches!(self, Refusal::Malformed(_) | Refusal::Method | Refusal::Pool(Failure::TooLarge))
     }
 
     /// The page, as the client's Accept header prefers it.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONTENT_LENGTH};
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::warn;
@@ -30,8 +30,9 @@ pub async fn respond(
     let mut record = Record::begin(&request, id, &client, generation.number);
     let accept = request.headers().get(ACCEPT).cloned();
     let http2 = request.version() == Version::HTTP_2;
+    let is_head = request.method() == Method::HEAD;
 
-    let response = match ask(&client, &generation, id, request, record.as_deref_mut()).await {
+    let mut response = match ask(&client, &generation, id, request, record.as_deref_mut()).await {
         Ok(answer) => {
             let (mut head, body) = answer.http.into_parts();
             strip_answer(&mut head.headers);
@@ -53,7 +54,26 @@ pub async fn respond(
             Response::from_parts(head, Body::page(page, id, record, running, generation))
         }
     };
+    if http2 {
+        leave_out_content(&mut response, is_head);
+    }
     Ok(response)
+}
+
+/// What hyper does on HTTP/1 only: answers to HEAD, and some others, have no body.
+fn leave_out_content(response: &mut Response<Body>, is_head: bool) {
+    let never = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !is_head && !never {
+        return;
+    }
+    if let Some(length) = response.body().size_hint().exact()
+        && is_head
+        && !never
+        && !response.headers().contains_key(CONTENT_LENGTH)
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.body_mut().leave_out();
 }
 
 /// Finds the app and asks it.

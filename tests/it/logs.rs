@@ -1,1 +1,192 @@
+//! What is logged of requests and guests, how much of it is kept, and that a full disk stops nobody.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::client::{Version, get, get_tls, post};
+use crate::support::pool::guest;
+use crate::support::server::{Server, Site, USUAL, wait_until};
+
+/// The usual site, with `[log]` tables.
+fn site(log: &str) -> Site {
+    let site = Site::new(&format!("[log]\n{log}\n{USUAL}"));
+    for name in ["hello", "kit-p2", "kit-p3"] {
+        site.put(&format!("apps/{name}.wasm"), &guest(name));
+    }
+    site
+}
+
+/// The lines of all log files.
+fn file_lines(site: &Site) -> Vec<String> {
+    let Ok(files) = fs::read_dir(site.path("logs")) else { return Vec::new() };
+    files
+        .flat_map(|file| {
+            let text = fs::read_to_string(file.expect("an entry").path()).unwrap_or_default();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Waits for a line with all of `wanted` in the log files.
+fn wait_for_line(site: &Site, wanted: &[&str]) -> String {
+    let find =
+        || file_lines(site).into_iter().find(|line| wanted.iter().all(|it| line.contains(it)));
+    wait_until(&format!("there is a line with {wanted:?}"), || find().is_some());
+    find().expect("it was there")
+}
+
+/// The fields of a line of text.
+fn fields(line: &str) -> BTreeMap<&str, &str> {
+    line.split(' ').filter_map(|word| word.split_once('=')).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_has_a_line_of_text() {
+    let site = Site::usual();
+    let server = site.start();
+
+    get_tls(&site, &server, "p2.test", "/hello?secret=1", Version::H2).await.expect("a reply");
+
+    let line = server.wait_for_log("access");
+    let (time, _) = line.split_once(' ').expect("a time");
+    assert!(time.len() == 24 && time.ends_with('Z') && time.starts_with("20"), "{line}");
+    let fields = fields(&line);
+    for (name, value) in [
+        ("client", "127.0.0.1"),
+        ("host", "p2.test"),
+        ("method", "GET"),
+        ("path", "/hello"),
+        ("status", "200"),
+        ("bytes", "12"),
+        ("app", "p2"),
+        ("generation", "1"),
+    ] {
+        assert_eq!(fields.get(name), Some(&value), "{name} in {line}");
+    }
+    assert!(fields["duration"].parse::<f64>().expect("seconds") < 60.0);
+    assert!(fields["instance"].parse::<u64>().is_ok(), "{line}");
+    assert_eq!(fields["request"].len(), 16, "{line}");
+    assert!(!line.contains("secret") && !line.contains("cut"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_has_a_line_of_json_whatever_becomes_of_it() {
+    let site = site("format = \"json\"\ndir = \"logs\"");
+    let server = site.start();
+    let find = |path: &str| -> Value {
+        let line = wait_for_line(&site, &["\"access\"", &format!("\"path\":\"{path}\"")]);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    };
+
+    get(&server, "p3.test", "/hello").await.expect("a reply");
+    let line = find("/hello");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["bytes"], 12);
+    assert_eq!((&line["app"], &line["host"]), (&"p3".into(), &"p3.test".into()));
+    assert!(line["duration"].is_f64() && line["instance"].is_u64(), "{line}");
+
+    let reply = get(&server, "nobody.test", "/lost").await.expect("a reply");
+    let line = find("/lost");
+    assert_eq!((&line["status"], &line["app"]), (&404.into(), &Value::Null));
+    assert_eq!(line["request"], reply.headers["x-request-id"].to_str().expect("text"));
+
+    get(&server, "p2.test", "/never-answer").await.expect("a reply");
+    assert_eq!(find("/never-answer")["status"], 504);
+
+    get(&server, "p2.test", "/trap-after-head").await.expect_err("a body that is cut");
+    let line = find("/trap-after-head");
+    assert_eq!((&line["status"], &line["cut"]), (&200.into(), &true.into()), "{line}");
+
+    // A client that leaves before there is an answer; a request answered meanwhile says that its own has begun.
+    let mut io = TcpStream::connect(server.http).await.expect("connect");
+    io.write_all(b"GET /sleep?ms=1000 HTTP/1.1\r\nhost: p2.test\r\n\r\n").await.expect("send");
+    get(&server, "p2.test", "/version").await.expect("a reply");
+    drop(io);
+    assert_eq!(find("/sleep")["status"], 499);
+
+    // With files, standard error has the program's own lines alone.
+    assert!(!server.log().iter().any(|line| line.contains("\"access\"")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_guests_write_is_logged_with_whose_it_is() {
+    let site = Site::usual();
+    let server = site.start();
+
+    for (app, host) in [("p2", "p2.test"), ("p3", "p3.test")] {
+        get(&server, host, "/log?bytes=20000&lines=1").await.expect("a reply");
+
+        let of = |stream: &str| -> Vec<String> {
+            let lines = server.log();
+            let of = |line: &&String| {
+                line.contains(" guest ")
+                    && line.contains(&format!("app={app}"))
+                    && line.contains(&format!("stream={stream}"))
+            };
+            lines.iter().filter(of).cloned().collect()
+        };
+        wait_until("the guest's lines are there", || {
+            of("stdout").len() >= 3 && !of("stderr").is_empty()
+        });
+        let request = server.wait_for_log(&format!("host={host}"));
+        for line in of("stdout").iter().chain(&of("stderr")) {
+            let (line, access) = (fields(line), fields(&request));
+            assert_eq!(line["instance"], access["instance"]);
+            assert_eq!(line["generation"], "1");
+            assert_eq!(line["request"], access["request"], "{app}");
+        }
+        let lengths: Vec<_> = of("stdout").iter().map(|line| line.matches('x').count()).collect();
+        assert_eq!(lengths, [8192, 8192, 20000 - 2 * 8192]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_files_stay_within_their_size() {
+    const MAX: u64 = 64 * 1024;
+    let site = site("dir = \"logs\"\nmax_total_size = \"64KiB\"\nkeep = 3");
+    let server = site.start();
+    let size = || -> u64 {
+        let files = fs::read_dir(site.path("logs")).expect("logs/");
+        files.map(|file| file.expect("an entry").metadata().map_or(0, |meta| meta.len())).sum()
+    };
+
+    for _ in 0..40 {
+        get(&server, "p2.test", "/log?bytes=8000").await.expect("a reply");
+        assert!(size() <= MAX, "{} bytes", size());
+    }
+
+    assert!(fs::read_dir(site.path("logs")).expect("logs/").count() <= 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_no_request_and_the_loss_is_told() {
+    let site = site("dir = \"logs\"\nrotation = \"never\"");
+    fs::create_dir(site.path("logs")).expect("make logs/");
+    // A file that can be opened and on which no byte has room.
+    symlink("/dev/full", site.path("logs/tidegate.log")).expect("link");
+    let server = site.start();
+
+    let ask = async |server: &Server| get(server, "hello.test", "/").await.expect("a reply").status;
+    for _ in 0..20 {
+        assert_eq!(ask(&server).await, 200);
+    }
+    server.wait_for_log("log lines are lost");
+    assert_eq!(ask(&server).await, 200);
+
+    fs::remove_file(site.path("logs/tidegate.log")).expect("make room");
+    wait_until("there are lines again", || {
+        tokio::task::block_in_place(|| {
+            let status = tokio::runtime::Handle::current().block_on(ask(&server));
+            assert_eq!(status, 200);
+        });
+        !file_lines(&site).is_empty()
+    });
+    let line = wait_for_line(&site, &["log lines were lost"]);
+    assert!(fields(&line)["lines"].parse::<u32>().expect("a count") >= 20, "{line}");
+    post(&server, "p2.test", "/echo", "still here").await.expect("a reply");
+}

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per behaviour.
 
 mod components;
+mod connections;
 mod http;
 mod logs;
 mod manifests;

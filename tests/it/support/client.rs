@@ -1,18 +1,22 @@
 //! HTTP clients: a new connection for each request, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -174,4 +178,25 @@ pub async fn to_the_end(io: &mut (impl AsyncRead + Unpin)) -> String {
 pub fn status(answer: &str) -> u16 {
     let code = answer.split_whitespace().nth(1).and_then(|code| code.parse().ok());
     code.unwrap_or_else(|| panic!("no status in {answer:?}"))
+}
+
+/// A body whose chunks are sent while it is on its way. Dropping the sender ends it.
+pub struct Piped(mpsc::UnboundedReceiver<Frame<Bytes>>);
+
+/// A body, and what it is fed by.
+pub fn piped() -> (mpsc::UnboundedSender<Frame<Bytes>>, Piped) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Piped(receiver))
+}
+
+impl Body for Piped {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
 }

@@ -137,14 +137,17 @@ impl Server {
     pub fn spawn(command: Command) -> Server {
         let (child, log) = spawn_logged(command);
         let mut server = Server { child, log, http: unbound(), https: unbound() };
-        server.wait_for_log("INFO  serving");
-        for line in server.log() {
-            let Some((_, rest)) = line.split_once("listening address=") else { continue };
-            let url = rest.split_whitespace().next().unwrap_or_default();
-            match url.split_once("://") {
-                Some(("http", address)) => server.http = address.parse().expect("an address"),
-                Some(("https", address)) => server.https = address.parse().expect("an address"),
-                _ => panic!("cannot read the address in {line:?}"),
+        // The last line of a start, as text or JSON.
+        let serving =
+            |line: &str| line.contains("INFO  serving") || line.contains("\"message\":\"serving\"");
+        server.wait_for_line(0, "that it serves", serving);
+        for line in server.log().iter().filter(|line| line.contains("listening")) {
+            let Some((before, after)) = line.split_once("://") else { continue };
+            let address = after.split(['"', ' ']).next().unwrap_or_default();
+            let address = address.parse().expect("an address");
+            match before.ends_with("https") {
+                true => server.https = address,
+                false => server.http = address,
             }
         }
         server
@@ -185,16 +188,20 @@ impl Server {
 
     /// As `wait_for_log`, but the first `skipped` lines do not count.
     pub fn wait_for_log_after(&self, skipped: usize, text: &str) -> String {
+        self.wait_for_line(skipped, text, |line| line.contains(text))
+    }
+
+    fn wait_for_line(&self, skipped: usize, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         let mut state = self.log.lock();
         loop {
-            if let Some(line) = state.0.iter().skip(skipped).find(|line| line.contains(text)) {
+            if let Some(line) = state.0.iter().skip(skipped).find(|line| is_it(line)) {
                 return line.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
             assert!(
                 !left.is_zero() && !state.1,
-                "no line with {text:?} in the log:\n{}",
+                "no line with {what:?} in the log:\n{}",
                 state.0.join("\n")
             );
             state = self.log.grew.wait_timeout(state, left).expect("the log's lock").0;
