@@ -10,9 +10,17 @@ mod exchange;
 mod exclusive;
 mod instance;
 mod ledger;
+mod schedule;
 mod shared;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod worker;
+
+/// What the model checks replace.
+mod sync {
+    pub use std::sync::{Mutex, MutexGuard};
+}
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +146,7 @@ impl Pool {
     pub fn live(&self) -> usize {
         match &*self.0 {
             Kind::Exclusive(pool) => pool.slots.live(),
-            Kind::Shared(pool) => pool.live(),
+            Kind::Shared(pool) => pool.schedule.workers(),
         }
     }
 
@@ -147,7 +155,7 @@ impl Pool {
     pub fn evict(&self, evicting: bool) {
         match &*self.0 {
             Kind::Exclusive(pool) => pool.slots.evict(evicting),
-            Kind::Shared(pool) => pool.evict(evicting),
+            Kind::Shared(pool) => pool.schedule.evict(evicting),
         }
     }
 

@@ -1,38 +1,24 @@
 //! p3, and p2 that uses 0.3 interfaces: workers that each drive one store and serve several requests on it.
 //!
-//! A worker is offered requests only while it waits for something: it lists
-//! itself once its event loop has nothing to do, and the most recently listed
-//! one is asked first. A request is handed to a worker under the same lock that
-//! lists it, so no wake-up is lost and none is given twice.
+//! Here are the clients' side and the tasks; who takes what is the schedule's.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::body::Gathered;
 use super::exchange::Exchange;
 use super::instance::Blueprint;
+use super::schedule::{Placed, Schedule};
 use super::{Answer, Failure, MAX_WAITING, Request, worker};
 
 /// A pool of instances that take several requests at a time.
 pub struct Shared {
     pub blueprint: Arc<Blueprint>,
-    schedule: Mutex<Schedule>,
+    pub schedule: Schedule<Job>,
     emptied: Notify,
-}
-
-struct Schedule {
-    /// Workers that can take a request, most recently listed last.
-    listed: Vec<Arc<Seat>>,
-    live: usize,
-    /// By arrival. Who gives up is taken out at once.
-    waiting: BTreeMap<u64, Job>,
-    arrivals: u64,
-    evicting: bool,
 }
 
 /// A request for a worker.
@@ -41,39 +27,10 @@ pub struct Job {
     pub exchange: Arc<Exchange>,
 }
 
-/// Where a worker is reached.
-#[derive(Default)]
-pub struct Seat {
-    inbox: Mutex<Option<Job>>,
-    pub waker: AtomicWaker,
-}
-
-impl Seat {
-    /// The request that was handed over, if there is one.
-    pub fn take(&self) -> Option<Job> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Hands a request over.
-    pub fn put(&self, job: Job) {
-        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-        self.waker.wake();
-    }
-}
-
 impl Shared {
     pub fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
-        Arc::new(Self {
-            blueprint,
-            schedule: Mutex::new(Schedule {
-                listed: Vec::new(),
-                live: 0,
-                waiting: BTreeMap::new(),
-                arrivals: 0,
-                evicting: false,
-            }),
-            emptied: Notify::new(),
-        })
+        let schedule = Schedule::new(blueprint.limits.max_instances.get(), MAX_WAITING);
+        Arc::new(Self { blueprint, schedule, emptied: Notify::new() })
     }
 
     /// See [`super::Pool::handle`].
@@ -96,53 +53,27 @@ impl Shared {
         })
     }
 
-    pub fn live(&self) -> usize {
-        self.lock().live
-    }
-
-    pub fn evict(&self, evicting: bool) {
-        let mut schedule = self.lock();
-        schedule.evicting = evicting;
-        if evicting {
-            schedule.listed.iter().for_each(|seat| seat.waker.wake());
-        }
-    }
-
-    pub fn is_evicting(&self) -> bool {
-        self.lock().evicting
-    }
-
     pub async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.live() == 0 {
+            if self.schedule.workers() == 0 {
                 return;
             }
             emptied.await;
         }
     }
 
-    /// Gives a job to the most recently listed worker, to a new one, or to the
-    /// queue; then it is the place in it.
+    /// Finds a worker for a job, or a place in the queue.
     fn dispatch(self: &Arc<Self>, job: Job) -> Result<Option<u64>, Failure> {
-        let mut schedule = self.lock();
-        if let Some(seat) = schedule.listed.pop() {
-            seat.put(job);
-            return Ok(None);
+        match self.schedule.dispatch(job) {
+            Placed::Taken => Ok(None),
+            Placed::Start(job) => {
+                self.blueprint.tasks.spawn(worker::work(self.clone(), job));
+                Ok(None)
+            }
+            Placed::Waits(place) => Ok(Some(place)),
+            Placed::Full(_) => Err(Failure::busy()),
         }
-        if schedule.live < self.blueprint.limits.max_instances.get() {
-            schedule.live += 1;
-            drop(schedule);
-            self.blueprint.tasks.spawn(worker::work(self.clone(), job));
-            return Ok(None);
-        }
-        if schedule.waiting.len() >= MAX_WAITING {
-            return Err(Failure::busy());
-        }
-        let arrival = schedule.arrivals;
-        schedule.arrivals += 1;
-        schedule.waiting.insert(arrival, job);
-        Ok(Some(arrival))
     }
 
     /// Gives back a job that a worker was handed and did not take.
@@ -157,45 +88,14 @@ impl Shared {
         }
     }
 
-    /// A worker can take a request: the one that waits longest, or a later one through its seat.
-    pub fn list(&self, seat: &Arc<Seat>) -> Option<Job> {
-        let mut schedule = self.lock();
-        if let Some((_, job)) = schedule.waiting.pop_first() {
-            return Some(job);
-        }
-        schedule.listed.push(seat.clone());
-        None
-    }
-
-    /// A worker can take none for now. A job that was handed to it just before comes back.
-    pub fn unlist(&self, seat: &Arc<Seat>) -> Option<Job> {
-        let mut schedule = self.lock();
-        if let Some(at) = schedule.listed.iter().rposition(|s| Arc::ptr_eq(s, seat)) {
-            schedule.listed.remove(at);
-        }
-        seat.take()
-    }
-
     /// A worker is gone. Its slot goes to who waits longest.
     pub fn closed(self: &Arc<Self>) {
-        let mut schedule = self.lock();
-        let next = schedule.waiting.pop_first();
-        match next {
-            Some((_, job)) => {
-                drop(schedule);
+        match self.schedule.closed() {
+            Some(job) => {
                 self.blueprint.tasks.spawn(worker::work(self.clone(), job));
             }
-            None => {
-                schedule.live -= 1;
-                if schedule.live == 0 {
-                    self.emptied.notify_waiters();
-                }
-            }
+            None => self.emptied.notify_waiters(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,7 +143,7 @@ impl Drop for Client<'_> {
         }
         self.exchange.leave();
         if let Some(place) = self.place {
-            self.shared.lock().waiting.remove(&place);
+            self.shared.schedule.withdraw(place);
         }
     }
 }

@@ -18,7 +18,8 @@ use wasmtime::component::Accessor;
 use super::call;
 use super::instance::Instance;
 use super::ledger::{Entry, Ledger, Standing, Verdict};
-use super::shared::{Job, Seat, Shared};
+use super::schedule::Seat;
+use super::shared::{Job, Shared};
 use super::{Failure, GATHER_MAX, GATHER_TURNS};
 use crate::guest::State;
 
@@ -34,7 +35,7 @@ enum End {
 pub async fn work(shared: Arc<Shared>, first: Job) {
     // In the order of their end, last to first: the requests are told, the
     // store goes, and then its slot is free.
-    let seat = Arc::new(Seat::default());
+    let seat = Seat::new();
     let _closing = Closing(shared.clone(), seat.clone());
     if !first.exchange.has_client() {
         return;
@@ -66,7 +67,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
 
 async fn drive(
     shared: &Arc<Shared>,
-    seat: &Arc<Seat>,
+    seat: &Arc<Seat<Job>>,
     instance: &mut Instance,
     ledger: &Mutex<Ledger>,
     first: Job,
@@ -111,11 +112,11 @@ async fn drive(
                         job.take().into_iter().for_each(|job| shared.redispatch(job));
                     }
                 } else if room && !book.listed {
-                    job = shared.list(seat);
+                    job = shared.schedule.list(seat);
                     book.listed = job.is_none();
                 } else if !room && book.listed {
                     book.listed = false;
-                    if let Some(job) = shared.unlist(seat) {
+                    if let Some(job) = shared.schedule.unlist(seat) {
                         shared.redispatch(job);
                     }
                 }
@@ -192,14 +193,14 @@ async fn drive(
             if !book.polled && book.listed {
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
-                if let Some(job) = shared.unlist(seat) {
+                if let Some(job) = shared.schedule.unlist(seat) {
                     shared.redispatch(job);
                 }
             }
-            let verdict = book.review(limits, shared.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
-                Verdict::Leave => match shared.unlist(seat) {
+                Verdict::Leave => match shared.schedule.unlist(seat) {
                     None => return Poll::Ready(End::Done),
                     // Handed over at the last moment: we serve it.
                     Some(job) => {
@@ -227,11 +228,11 @@ async fn drive(
 }
 
 /// The slot of a worker, given back however it ends.
-struct Closing(Arc<Shared>, Arc<Seat>);
+struct Closing(Arc<Shared>, Arc<Seat<Job>>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some(job) = self.0.unlist(&self.1) {
+        if let Some(job) = self.0.schedule.unlist(&self.1) {
             self.0.redispatch(job);
         }
         self.0.closed();

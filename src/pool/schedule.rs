@@ -1,0 +1,152 @@
+//! Which worker takes which job. Knows nothing of what a job is.
+//!
+//! A worker lists itself when it can take one; the most recently listed is asked
+//! first. A job is handed over under the same lock that lists, so no wake-up is
+//! lost and none is given twice. What finds no worker starts one, or waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::task::AtomicWaker;
+
+use super::sync::{Mutex, MutexGuard};
+
+/// See the module.
+pub struct Schedule<J> {
+    state: Mutex<State<J>>,
+    max_workers: usize,
+    max_waiting: usize,
+}
+
+struct State<J> {
+    /// Workers that can take a job, most recently listed last.
+    listed: Vec<Arc<Seat<J>>>,
+    workers: usize,
+    /// By arrival. Who gives up is taken out at once.
+    waiting: BTreeMap<u64, J>,
+    arrivals: u64,
+    evicting: bool,
+}
+
+/// Where a worker is reached.
+pub struct Seat<J> {
+    inbox: Mutex<Option<J>>,
+    pub waker: AtomicWaker,
+}
+
+/// What became of a job.
+pub enum Placed<J> {
+    /// A worker has it.
+    Taken,
+    /// A worker is to be started for it.
+    Start(J),
+    /// It waits, at this place in the queue.
+    Waits(u64),
+    /// Too many wait already.
+    Full(J),
+}
+
+impl<J> Seat<J> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { inbox: Mutex::new(None), waker: AtomicWaker::new() })
+    }
+
+    /// The job that was handed over, if there is one.
+    pub fn take(&self) -> Option<J> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hands a job over.
+    pub fn put(&self, job: J) {
+        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        self.waker.wake();
+    }
+}
+
+impl<J> Schedule<J> {
+    pub fn new(max_workers: usize, max_waiting: usize) -> Self {
+        let state = State {
+            listed: Vec::new(),
+            workers: 0,
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            evicting: false,
+        };
+        Self { state: Mutex::new(state), max_workers, max_waiting }
+    }
+
+    /// Gives a job to the most recently listed worker, to a new one, or to the queue.
+    pub fn dispatch(&self, job: J) -> Placed<J> {
+        let mut state = self.lock();
+        if let Some(seat) = state.listed.pop() {
+            seat.put(job);
+            return Placed::Taken;
+        }
+        if state.workers < self.max_workers {
+            state.workers += 1;
+            return Placed::Start(job);
+        }
+        if state.waiting.len() >= self.max_waiting {
+            return Placed::Full(job);
+        }
+        let arrival = state.arrivals;
+        state.arrivals += 1;
+        state.waiting.insert(arrival, job);
+        Placed::Waits(arrival)
+    }
+
+    /// Takes a job out of the queue, if it is still there.
+    pub fn withdraw(&self, place: u64) -> Option<J> {
+        self.lock().waiting.remove(&place)
+    }
+
+    /// A worker can take a job: the one that waits longest, or a later one through its seat.
+    pub fn list(&self, seat: &Arc<Seat<J>>) -> Option<J> {
+        let mut state = self.lock();
+        if let Some((_, job)) = state.waiting.pop_first() {
+            return Some(job);
+        }
+        state.listed.push(seat.clone());
+        None
+    }
+
+    /// A worker can take none for now. A job that was handed to it just before comes back.
+    pub fn unlist(&self, seat: &Arc<Seat<J>>) -> Option<J> {
+        let mut state = self.lock();
+        if let Some(at) = state.listed.iter().rposition(|s| Arc::ptr_eq(s, seat)) {
+            state.listed.remove(at);
+        }
+        seat.take()
+    }
+
+    /// A worker is gone. With a job, another is to be started in its place.
+    pub fn closed(&self) -> Option<J> {
+        let mut state = self.lock();
+        let next = state.waiting.pop_first();
+        if next.is_none() {
+            state.workers -= 1;
+        }
+        next.map(|(_, job)| job)
+    }
+
+    pub fn workers(&self) -> usize {
+        self.lock().workers
+    }
+
+    /// Idle workers shall leave: those listed learn of it.
+    pub fn evict(&self, evicting: bool) {
+        let mut state = self.lock();
+        state.evicting = evicting;
+        if evicting {
+            state.listed.iter().for_each(|seat| seat.waker.wake());
+        }
+    }
+
+    pub fn is_evicting(&self) -> bool {
+        self.lock().evicting
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

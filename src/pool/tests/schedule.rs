@@ -1,0 +1,50 @@
+//! The schedule by itself.
+
+use crate::pool::schedule::{Placed, Schedule, Seat};
+
+#[test]
+fn the_most_recently_listed_worker_is_asked_first() {
+    let schedule = Schedule::new(2, 0);
+    assert!(matches!(schedule.dispatch(1), Placed::Start(1)));
+    assert!(matches!(schedule.dispatch(2), Placed::Start(2)));
+    let (first, second) = (Seat::new(), Seat::new());
+    assert_eq!(schedule.list(&first), None);
+    assert_eq!(schedule.list(&second), None);
+    assert!(matches!(schedule.dispatch(3), Placed::Taken));
+    assert_eq!((first.take(), second.take()), (None, Some(3)));
+}
+
+#[test]
+fn a_worker_that_lists_itself_takes_who_waits_longest() {
+    let schedule = Schedule::new(1, 2);
+    assert!(matches!(schedule.dispatch(1), Placed::Start(1)));
+    assert!(matches!(schedule.dispatch(2), Placed::Waits(_)));
+    assert!(matches!(schedule.dispatch(3), Placed::Waits(_)));
+    assert!(matches!(schedule.dispatch(4), Placed::Full(4)));
+    assert_eq!(schedule.list(&Seat::new()), Some(2));
+    assert_eq!(schedule.closed(), Some(3), "or the one that is started in its place");
+    assert_eq!(schedule.closed(), None);
+    assert_eq!(schedule.workers(), 0);
+}
+
+#[test]
+fn who_withdraws_is_not_served_and_makes_room() {
+    let schedule = Schedule::new(1, 1);
+    assert!(matches!(schedule.dispatch(1), Placed::Start(1)));
+    let Placed::Waits(place) = schedule.dispatch(2) else { panic!("no place") };
+    assert_eq!(schedule.withdraw(place), Some(2));
+    assert_eq!(schedule.withdraw(place), None);
+    assert!(matches!(schedule.dispatch(3), Placed::Waits(_)));
+    assert_eq!(schedule.list(&Seat::new()), Some(3));
+}
+
+#[test]
+fn a_worker_that_can_take_none_gives_back_what_it_was_just_handed() {
+    let schedule = Schedule::new(1, 1);
+    assert!(matches!(schedule.dispatch(1), Placed::Start(1)));
+    let seat = Seat::new();
+    assert_eq!(schedule.list(&seat), None);
+    assert!(matches!(schedule.dispatch(2), Placed::Taken));
+    assert_eq!(schedule.unlist(&seat), Some(2));
+    assert!(matches!(schedule.dispatch(2), Placed::Waits(_)), "it is asked no more");
+}
