@@ -87,7 +87,7 @@ impl Reloader {
         let (config, certificates) = match read {
             Ok(Read::Usable(config, renewed)) => {
                 self.say_once(renewed.problems, &mut outcome);
-                (config, renewed.certificates)
+                (*config, renewed.certificates)
             }
             Ok(Read::Unusable(problems)) => {
                 self.say_once(problems, &mut outcome);
@@ -185,7 +185,7 @@ impl Reloader {
 }
 
 enum Read {
-    Usable(Config, Renewed),
+    Usable(Box<Config>, Renewed),
     Unusable(Vec<Problem>),
     /// A file was changed so recently that more may be to come.
     Unfinished,
@@ -211,7 +211,7 @@ fn read(path: &Path, running: &Generation) -> Read {
         return Read::Unfinished;
     }
     match renewed {
-        Ok(renewed) => Read::Usable(config, renewed),
+        Ok(renewed) => Read::Usable(Box::new(config), renewed),
         Err(problems) => Read::Unusable(problems),
     }
 }
