@@ -10,5 +10,6 @@ mod reload;
 mod routing;
 mod samples;
 mod support;
+mod systemd;
 mod tls;
 mod wit;
