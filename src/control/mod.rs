@@ -1,5 +1,6 @@
 //! Waits for a hint, reloads, logs the outcome; forever.
 
+mod manifest;
 mod reload;
 mod watch;
 

@@ -1,27 +1,25 @@
 //! One reload: load, compare, build, swap.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::manifest::ManifestFile;
 use crate::certificates::{Certificates, Renewed};
 use crate::config::{CertificateFiles, Config, Problem};
 use crate::generation::{App, Builder, Current, Generation};
 use crate::settle::{SETTLE, changed_within};
 use crate::systemd;
 
-/// A manifest written in place is read once nothing was written for this long.
-const STABLE: Duration = Duration::from_millis(60);
-
 /// Retired apps whose idle instances are kept for the case that the change is taken back.
 const MAX_RETIRED: usize = 32;
 
 /// Replaces the current generation when its files have changed.
 pub struct Reloader {
-    path: PathBuf,
+    manifest: ManifestFile,
     current: Arc<Current>,
     builder: Arc<Builder>,
     /// What waits for retired pools to empty.
@@ -29,6 +27,8 @@ pub struct Reloader {
     retired: Vec<Arc<App>>,
     /// What was last said about the manifest or the certificates: said once.
     said: String,
+    /// What is wrong with them now, and since when.
+    wrong: (String, Instant),
 }
 
 /// What one reload came to.
@@ -61,7 +61,15 @@ impl Reloader {
         builder: Arc<Builder>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { path, current, builder, tasks, retired: Vec::new(), said: String::new() }
+        Self {
+            manifest: ManifestFile::new(path),
+            current,
+            builder,
+            tasks,
+            retired: Vec::new(),
+            said: String::new(),
+            wrong: (String::new(), Instant::now()),
+        }
     }
 
     pub fn current(&self) -> &Current {
@@ -81,22 +89,25 @@ impl Reloader {
         let running = self.current.load();
         let mut outcome = Outcome::default();
 
-        let path = self.path.clone();
+        let manifest = self.manifest.clone();
         let before = running.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path, &before)).await;
+        let read = tokio::task::spawn_blocking(move || read(&manifest, &before)).await;
+        let read = read.unwrap_or(Read::Unfinished);
+        if !self.has_settled(&read) {
+            outcome.look_again = true;
+            return outcome;
+        }
         let (config, certificates) = match read {
-            Ok(Read::Usable(config, renewed)) => {
+            Read::Usable(config, renewed, taken) => {
+                self.manifest = taken;
                 self.say_once(renewed.problems, &mut outcome);
                 (*config, renewed.certificates)
             }
-            Ok(Read::Unusable(problems)) => {
+            Read::Unusable(problems) => {
                 self.say_once(problems, &mut outcome);
                 return outcome;
             }
-            Ok(Read::Unfinished) | Err(_) => {
-                outcome.look_again = true;
-                return outcome;
-            }
+            Read::Unfinished => return outcome,
         };
 
         self.retired.retain(|app| app.pool.as_ref().is_some_and(|pool| pool.live() > 0));
@@ -173,9 +184,24 @@ impl Reloader {
         }
     }
 
+    /// Whether what was read is worth acting upon: a file may be missing for a moment, or
+    /// not fit another, while new ones take their places. Problems count once they last.
+    fn has_settled(&mut self, read: &Read) -> bool {
+        let problems = match read {
+            Read::Unfinished => return false,
+            Read::Usable(_, renewed, _) => &renewed.problems,
+            Read::Unusable(problems) => problems,
+        };
+        let text = text(problems).join("\n");
+        if text != self.wrong.0 {
+            self.wrong = (text, Instant::now());
+        }
+        problems.is_empty() || self.wrong.1.elapsed() >= SETTLE
+    }
+
     /// Passes on problems that are not those of the last time.
     fn say_once(&mut self, problems: Vec<Problem>, outcome: &mut Outcome) {
-        let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let text = text(&problems);
         let all = text.join("\n");
         if all != self.said {
             outcome.problems.extend(text);
@@ -184,18 +210,24 @@ impl Reloader {
     }
 }
 
+fn text(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(Problem::to_string).collect()
+}
+
 enum Read {
-    Usable(Box<Config>, Renewed),
+    /// With the manifest's file as it was taken.
+    Usable(Box<Config>, Renewed, ManifestFile),
     Unusable(Vec<Problem>),
     /// A file was changed so recently that more may be to come.
     Unfinished,
 }
 
 /// Reads the manifest and the certificates.
-fn read(path: &Path, running: &Generation) -> Read {
-    if changed_within(path, STABLE) {
+fn read(manifest: &ManifestFile, running: &Generation) -> Read {
+    let Some(taken) = manifest.look() else {
         return Read::Unfinished;
-    }
+    };
+    let path = taken.path();
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(_) if changed_within(path, SETTLE) => return Read::Unfinished,
@@ -211,7 +243,7 @@ fn read(path: &Path, running: &Generation) -> Read {
         return Read::Unfinished;
     }
     match renewed {
-        Ok(renewed) => Read::Usable(Box::new(config), renewed),
+        Ok(renewed) => Read::Usable(Box::new(config), renewed, taken),
         Err(problems) => Read::Unusable(problems),
     }
 }

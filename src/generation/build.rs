@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
@@ -23,6 +23,7 @@ use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError, Engines};
 use crate::pool::{Blueprint, Failure, Pool};
+use crate::settle::SETTLE;
 
 /// What generations are built with; one for the whole process.
 pub struct Builder {
@@ -31,6 +32,8 @@ pub struct Builder {
     /// What pools spawn; shutdown waits for it.
     tasks: TaskTracker,
     files: Mutex<Files>,
+    /// What could not be served when it was last tried, and since when: it is not compiled again.
+    tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
     /// One permit for each core that may compile: all but one.
     cores: Arc<Semaphore>,
 }
@@ -65,6 +68,7 @@ impl Builder {
             cache,
             tasks,
             files: Mutex::default(),
+            tried: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
     }
@@ -95,6 +99,7 @@ impl Builder {
                 name: name.clone(),
                 settings: settings.clone(),
                 number,
+                is_first: running.is_none(),
                 running: running.and_then(|generation| generation.apps.get(name).cloned()),
                 retired: retired.iter().filter(|app| app.name == *name).cloned().collect(),
                 known: known.clone(),
@@ -112,6 +117,7 @@ impl Builder {
         }
         self.lock_files()
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
+        self.lock_tried().retain(|app, _| config.apps.contains_key(app));
 
         let unchanged = running.is_some_and(|running| {
             running.config == config
@@ -120,6 +126,10 @@ impl Builder {
                 && running.apps.iter().zip(&apps).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
         });
         Built { generation: Generation::new(number, config, certificates, apps), faults, unchanged }
+    }
+
+    fn lock_tried(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, (Tried, Instant)>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_files(&self) -> std::sync::MutexGuard<'_, Files> {
@@ -149,6 +159,8 @@ struct Job {
     name: AppName,
     settings: config::App,
     number: u64,
+    /// The process starts: there is nothing yet that could go on serving.
+    is_first: bool,
     running: Option<Arc<App>>,
     retired: Vec<Arc<App>>,
     known: Arc<Components>,
@@ -181,13 +193,9 @@ impl Job {
             if running.is_made_of(&content.digest, &self.settings) {
                 return (running.without_fault(), None);
             }
-            if let Some(tried) = &running.fault
-                && tried.digest == Some(content.digest)
-                && tried.settings == self.settings
-            {
-                let error = tried.error.clone();
-                return self.fall_back(tried.digest, error, content.fresh);
-            }
+        }
+        if let Some(error) = self.failed_before(content.digest) {
+            return self.fall_back(Some(content.digest), error, content.fresh);
         }
         // A change that is taken back within the idle timeout finds its instances warm.
         let same = |app: &&Arc<App>| app.is_made_of(&content.digest, &self.settings);
@@ -213,6 +221,26 @@ impl Job {
                 (Arc::new(app), None)
             }
             Err(error) => self.fall_back(Some(content.digest), error, content.fresh),
+        }
+    }
+
+    /// Why this content, under these settings, could not be served the last time.
+    fn failed_before(&self, digest: Digest) -> Option<ComponentError> {
+        let all = self.builder.lock_tried();
+        let (tried, _) = all.get(&self.name)?;
+        let same = tried.digest == Some(digest) && tried.settings == self.settings;
+        same.then(|| tried.error.clone())
+    }
+
+    /// Remembers what could not be served, and returns for how long it has been so.
+    fn remember(&self, tried: Tried) -> Duration {
+        let mut all = self.builder.lock_tried();
+        match all.get(&self.name) {
+            Some((known, since)) if *known == tried => since.elapsed(),
+            _ => {
+                all.insert(self.name.clone(), (tried, Instant::now()));
+                Duration::ZERO
+            }
         }
     }
 
@@ -290,19 +318,16 @@ impl Job {
         self,
         digest: Option<Digest>,
         error: ComponentError,
-        unfinished: bool,
+        fresh: bool,
     ) -> (Arc<App>, Option<Fault>) {
         let component = &self.settings.component;
         let message = format!("{} cannot be served: {error}", component.value.display());
+        let tried = Tried { digest, settings: self.settings.clone(), error };
+        // A file may be missing for a moment as well, while another takes its place.
+        let lasting = self.remember(tried.clone());
+        let unfinished = !self.is_first && (fresh || lasting < SETTLE);
         let running = self.running.as_ref();
-        let known = running.filter(|app| {
-            let tried = app.fault.as_ref();
-            tried.is_some_and(|tried| {
-                tried.digest == digest
-                    && tried.settings == self.settings
-                    && tried.error.to_string() == error.to_string()
-            })
-        });
+        let known = running.filter(|app| app.fault.as_ref() == Some(&tried));
         let fault = Fault {
             app: self.name.clone(),
             problem: component.place.problem(message),
@@ -310,14 +335,14 @@ impl Job {
             known: known.is_some(),
             serving: running.is_some_and(|app| app.pool.is_some()),
         };
-        // Nothing is remembered of a file that may be half written.
+        // The app remembers nothing of a file that may be half written.
         if let Some(as_it_was) = known.or(running.filter(|_| unfinished)) {
             return (as_it_was.clone(), Some(fault));
         }
         let app = App {
             pool: running.and_then(|app| app.pool.clone()),
             made_of: running.and_then(|app| app.made_of.clone()),
-            fault: (!unfinished).then_some(Tried { digest, settings: self.settings, error }),
+            fault: (!unfinished).then_some(tried),
             name: self.name,
         };
         (Arc::new(app), Some(fault))

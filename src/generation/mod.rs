@@ -48,6 +48,14 @@ struct Tried {
     error: ComponentError,
 }
 
+impl PartialEq for Tried {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && self.settings == other.settings
+            && self.error.to_string() == other.error.to_string()
+    }
+}
+
 /// Where a request goes.
 pub enum Route<'a> {
     App(&'a App),

@@ -34,8 +34,10 @@ const MAX_TABLES_PER_COMPONENT: u32 = 50;
 /// Table memory kept between instances: zeroing it costs less than faulting it in again.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 
-/// Slots whose memory is returned to the system in one call.
-const DECOMMIT_BATCH: usize = 16;
+/// Slots whose memory is returned to the system in one call. One: a slot that waits
+/// for others keeps its component's code and memory image, for good where that
+/// component is dropped meanwhile, which every reload does.
+const DECOMMIT_BATCH: usize = 1;
 
 /// Which engine a component runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

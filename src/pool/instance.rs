@@ -12,7 +12,7 @@ use wasmtime_wasi_http::handler::Proxy;
 
 use super::Failure;
 use crate::config::Limits;
-use crate::guest::profile::Profiler;
+use crate::guest::profile::{Profiler, Recording};
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
 use crate::request_id::RequestId;
@@ -49,23 +49,45 @@ impl Instance {
     pub async fn new(blueprint: &Arc<Blueprint>) -> Result<Self, Failure> {
         let id = blueprint.count.fetch_add(1, Ordering::Relaxed) + 1;
         let component = &blueprint.component;
-        let engine = &component.engines.side(component.kind).engine;
         let recording = blueprint.profiler.as_ref().and_then(|profiler| {
             profiler.start(&component.engines, component.kind, &component.compiled)
         });
-        let mut store =
-            State::store(engine, &blueprint.template, blueprint.generation, id, recording);
-        match component.instantiate(&mut store).await {
-            Ok(proxy) => Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone() }),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+        Self::make(blueprint, id, recording).await.map_err(|error| match Self::no_room(&error) {
+            true => {
                 warn!(
                     app = blueprint.app(),
                     "no room for another instance on this node: {error:#}"
                 );
-                Err(Failure::busy())
+                Failure::busy()
             }
-            Err(error) => Err(blueprint.failed(id, None, "could not start", &error)),
+            false => blueprint.failed(id, None, "could not start", &error),
+        })
+    }
+
+    /// Makes one and drops it: it counts for nothing, and its failure is the caller's to tell.
+    pub async fn prove(blueprint: &Arc<Blueprint>) -> Result<(), Failure> {
+        match Self::make(blueprint, 0, None).await {
+            Ok(_) => Ok(()),
+            Err(error) if Self::no_room(&error) => Err(Failure::busy()),
+            Err(error) => Err(Failure::Guest(explain(&error).0)),
         }
+    }
+
+    async fn make(
+        blueprint: &Arc<Blueprint>,
+        id: u64,
+        recording: Option<Recording>,
+    ) -> wasmtime::Result<Self> {
+        let component = &blueprint.component;
+        let engine = &component.engines.side(component.kind).engine;
+        let mut store =
+            State::store(engine, &blueprint.template, blueprint.generation, id, recording);
+        let proxy = component.instantiate(&mut store).await?;
+        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone() })
+    }
+
+    fn no_room(error: &wasmtime::Error) -> bool {
+        error.is::<PoolConcurrencyLimitError>()
     }
 
     /// Whether it may take another request after those it has served.

@@ -115,10 +115,9 @@ impl Pool {
     pub async fn prove(blueprint: Blueprint) -> Result<Blueprint, Failure> {
         let blueprint = Arc::new(blueprint);
         let timeout = blueprint.limits.request_timeout;
-        let instance = tokio::time::timeout(timeout, instance::Instance::new(&blueprint))
+        tokio::time::timeout(timeout, instance::Instance::prove(&blueprint))
             .await
             .unwrap_or(Err(Failure::TimedOut))?;
-        drop(instance);
         Arc::try_unwrap(blueprint).map_err(|_| Failure::busy())
     }
 

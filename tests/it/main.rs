@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module per behaviour.
 
+mod changes;
 mod components;
 mod connections;
 mod http;
@@ -7,6 +8,7 @@ mod logs;
 mod manifests;
 mod pools;
 mod reload;
+mod renewal;
 mod routing;
 mod samples;
 mod support;

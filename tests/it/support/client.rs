@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -101,6 +102,29 @@ pub async fn get(server: &Server, host: &str, path: &str) -> Result<Reply, Error
     let io = TcpStream::connect(server.http).await?;
     let request = Request::get(path).header("host", host).body(Full::default())?;
     whole(send(io, Version::H1, request).await?).await
+}
+
+/// The status and the text of `http://HOST/PATH`; `000` and the error where there is no answer.
+pub async fn answer(server: &Server, host: &str, path: &str) -> String {
+    match get(server, host, path).await {
+        Ok(reply) => format!("{} {}", reply.status.as_str(), reply.text().trim()),
+        Err(error) => format!("000 {error}"),
+    }
+}
+
+/// Waits until `http://HOST/PATH` is answered with the status and text that `expected` begins.
+pub async fn until_answer(server: &Server, host: &str, path: &str, expected: &str) {
+    let end = Instant::now() + PATIENCE;
+    let mut got = answer(server, host, path).await;
+    while !got.starts_with(expected) {
+        assert!(
+            Instant::now() < end,
+            "{host}{path}: {got:?} instead of {expected:?}, and {:#?}",
+            server.log()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        got = answer(server, host, path).await;
+    }
 }
 
 /// GET of `https://HOST/PATH`, on a connection of its own whose certificate is verified.

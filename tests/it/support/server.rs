@@ -87,8 +87,8 @@ impl Site {
 
     /// What starts the server, for tests that change something about it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.arg("run").arg("--config").arg(self.manifest()).current_dir(self.dir.path());
+        let mut command = run(&self.manifest());
+        command.current_dir(self.dir.path());
         command
     }
 
@@ -181,6 +181,23 @@ impl Server {
         self.log.lock().0.clone()
     }
 
+    /// The lines with `text` so far.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// The warnings and errors so far.
+    pub fn complaints(&self) -> Vec<String> {
+        let grave = |line: &String| [" WARN ", " ERROR "].iter().any(|level| line.contains(level));
+        self.log().into_iter().filter(grave).collect()
+    }
+
+    /// Executable mappings of the process: each compiled component has its own.
+    pub fn executable_mappings(&self) -> usize {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid())).expect("its mappings");
+        maps.lines().filter(|line| line.split_whitespace().nth(1) == Some("r-xp")).count()
+    }
+
     /// Waits until a line with `text` is logged, and returns it. One that is there already counts.
     pub fn wait_for_log(&self, text: &str) -> String {
         self.wait_for_log_after(0, text)
@@ -220,6 +237,13 @@ impl Log {
     fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<String>, bool)> {
         self.state.lock().expect("the log's lock")
     }
+}
+
+/// What starts a server with this manifest.
+pub fn run(manifest: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("run").arg("--config").arg(manifest);
+    command
 }
 
 fn spawn_logged(mut command: Command) -> (Child, Arc<Log>) {
