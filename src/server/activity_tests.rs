@@ -3,6 +3,10 @@ use tokio::time::{Duration, Instant, advance};
 
 use super::*;
 
+impl Reset for DuplexStream {
+    fn reset(&self) {}
+}
+
 /// A connection's activity, its watched socket, and the client's end.
 fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(64);
