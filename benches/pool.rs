@@ -1,7 +1,8 @@
 //! tidegate's pool against the crate's own `ProxyHandler`: the same guests in one process, without sockets.
 //!
 //! CPU per request on one core. `ROUNDS` and `SECONDS` (per round and
-//! contestant) make it longer or shorter.
+//! contestant) make it longer or shorter; `ERRAND` and `ONLY` choose requests
+//! and instances, by the beginning and by a part of their titles.
 
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
@@ -23,7 +24,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use support::figures::{median, order, ratio};
 use support::guests::{self, ERRANDS, Errand, Wasi};
-use support::machine::{cores, cpu_time, pin, setting};
+use support::machine::{cores, cpu_time, name_thread, pin, setting};
 use support::reference::{Reference, Reuse, reference};
 use support::table::{self, Target};
 
@@ -86,10 +87,12 @@ async fn run() {
     let slice = Duration::from_secs_f64(setting("SECONDS", 0.25));
     let engines = Engines::new().expect("engines");
     let mut targets = Vec::new();
-    for errand in ERRANDS {
+    let errands = std::env::var("ERRAND").unwrap_or_default();
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for errand in ERRANDS.into_iter().filter(|errand| errand.title.starts_with(&errands)) {
         let mut rows = Vec::new();
         let mut reused = f64::NAN;
-        for mode in &MODES {
+        for mode in MODES.iter().filter(|mode| mode.title.contains(&only)) {
             let contestants = [
                 Contestant::Reference(reference(&errand.guest(mode.wasi), mode.reuse)),
                 Contestant::Tidegate(pool(&engines, &errand, mode)),
@@ -148,6 +151,10 @@ impl Contestant {
         let upload = Bytes::from(vec![7; errand.upload]);
         // Whoever was measured before, tidegate's epoch thread sleeps again.
         tokio::time::sleep(EPOCHS_REST).await;
+        name_thread(match self {
+            Self::Reference(_) => c"reference",
+            Self::Tidegate(_) => c"tidegate",
+        });
         let (begun, cpu) = (Instant::now(), cpu_time(pid));
         let mut count = 0;
         while begun.elapsed() < time {

@@ -2,7 +2,8 @@
 //!
 //! Requests per second, latency and the server's CPU per request. `ROUNDS`,
 //! `SECONDS` (per round and contestant) and `CONNECTIONS` change its length and
-//! load; `ERRAND` names the one kind of request that is wanted, as a prefix.
+//! load; `ERRAND` names the one kind of request that is wanted, as a prefix, and
+//! `ONLY` those who are, by a part of their names. `SPIN=0` lets the load sleep.
 
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
@@ -60,6 +61,8 @@ async fn run(errand: Errand, core: usize) {
     let connections = setting("CONNECTIONS", 16.0) as usize;
     let dir = tempfile::tempdir().expect("a folder");
     let (servers, mut contestants) = start(errand, core, dir.path()).await;
+    let only = std::env::var("ONLY").unwrap_or_default();
+    contestants.retain(|contestant| contestant.who.to_string().contains(&only));
     for round in 0..rounds {
         for which in order(round, contestants.len()) {
             let Contestant { whom, pid, .. } = &contestants[which];

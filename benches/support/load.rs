@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::guests::Errand;
-use super::machine::cpu_time;
+use super::machine::{cpu_time, setting};
 use super::parse::Answer;
 
 /// Uncounted at the beginning of a round: connections, handshakes, the first instances.
@@ -62,6 +62,8 @@ pub async fn round(
     let clients: Vec<_> = (0..connections)
         .map(|_| tokio::spawn(client(whom.clone(), errand, count.clone())))
         .collect();
+    let spinning = setting("SPIN", 1.0) != 0.0;
+    let awake = spinning.then(|| tokio::spawn(stay_awake(count.clone())));
     tokio::time::sleep(WARM_UP).await;
 
     count.latencies.lock().expect("latencies").clear();
@@ -75,6 +77,9 @@ pub async fn round(
     for client in clients {
         client.await.expect("a client ends").expect("every request is answered");
     }
+    if let Some(awake) = awake {
+        awake.await.expect("it ends");
+    }
     let mut latencies = std::mem::take(&mut *count.latencies.lock().expect("latencies"));
     latencies.sort_unstable();
     let percentile = |part: f64| match latencies.len() {
@@ -86,6 +91,18 @@ pub async fn round(
         p50: percentile(0.5),
         p99: percentile(0.99),
         cpu: cpu.as_secs_f64() * 1e6 / requests,
+    }
+}
+
+/// Keeps this thread from sleeping.
+///
+/// Whoever wakes a core that sleeps pays for it, on a virtual machine with
+/// several microseconds: here the server, with each answer that finds all
+/// clients asleep. That would charge a server the more the sooner it answers,
+/// and has nothing to do with it: over a network nobody is woken.
+async fn stay_awake(count: Arc<Count>) {
+    while !count.stop.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -229,3 +229,6 @@ fn unnamed(served: &BTreeMap<HostPattern, bool>) -> Vec<String> {
         (true, _) | (false, None) => LOOPBACK.map(str::to_owned).to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

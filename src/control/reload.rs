@@ -101,7 +101,7 @@ impl Reloader {
             Read::Usable(config, renewed, taken) => {
                 self.manifest = taken;
                 self.say_once(renewed.problems, &mut outcome);
-                (config, renewed.certificates)
+                (*config, renewed.certificates)
             }
             Read::Unusable(problems) => {
                 self.say_once(problems, &mut outcome);
@@ -216,7 +216,7 @@ fn text(problems: &[Problem]) -> Vec<String> {
 
 enum Read {
     /// With the manifest's file as it was taken.
-    Usable(Config, Renewed, ManifestFile),
+    Usable(Box<Config>, Renewed, ManifestFile),
     Unusable(Vec<Problem>),
     /// A file was changed so recently that more may be to come.
     Unfinished,
@@ -243,7 +243,7 @@ fn read(manifest: &ManifestFile, running: &Generation) -> Read {
         return Read::Unfinished;
     }
     match renewed {
-        Ok(renewed) => Read::Usable(config, renewed, taken),
+        Ok(renewed) => Read::Usable(Box::new(config), renewed, taken),
         Err(problems) => Read::Unusable(problems),
     }
 }

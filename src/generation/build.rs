@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -107,9 +109,8 @@ impl Builder {
 
         let mut apps = BTreeMap::new();
         let mut faults = Vec::new();
-        // A build that panicked leaves its app out; it is logged by the runtime's hook.
-        while let Some(result) = building.join_next().await {
-            let Ok((app, fault)) = result else { continue };
+        // A job catches its own panics, so none fails.
+        while let Some(Ok((app, fault))) = building.join_next().await {
             progress(&app.name);
             faults.extend(fault);
             apps.insert(app.name.clone(), app);
@@ -152,6 +153,7 @@ impl Components {
 }
 
 /// One app's part of a build.
+#[derive(Clone)]
 struct Job {
     builder: Arc<Builder>,
     name: AppName,
@@ -165,7 +167,16 @@ struct Job {
 }
 
 impl Job {
+    /// The app as it is to serve from now on. Whatever happens, there is one.
     async fn app(self) -> (Arc<App>, Option<Fault>) {
+        let spare = self.clone();
+        AssertUnwindSafe(self.make()).catch_unwind().await.unwrap_or_else(|_| {
+            let error = ComponentError::Start("tidegate failed while it was prepared".into());
+            spare.fall_back(None, error, false)
+        })
+    }
+
+    async fn make(self) -> (Arc<App>, Option<Fault>) {
         let path = self.settings.component.value.clone();
         let builder = self.builder.clone();
         let look = blocking(move || builder.lock_files().look(&path)).await;

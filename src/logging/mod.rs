@@ -50,6 +50,7 @@ pub enum LogError {
 ///
 /// Lines on standard error are written around `bar`.
 pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
+    ignore_file_size_signal();
     let (stderr, stderr_thread) = queue(sink::Stderr(bar), log);
     let mut threads = vec![stderr_thread];
     let file = match &log.dir {
@@ -64,6 +65,12 @@ pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
     };
     set_global_default(Lines::new(level(log.level), log.format, stderr, file))?;
     Ok(Flush { _threads: threads })
+}
+
+/// A file that meets RLIMIT_FSIZE is a write that fails, like one on a full disk, and not the end of the process.
+fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed, so none can do anything wrong.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn queue(output: impl Output, log: &Log) -> (NonBlocking, WorkerGuard) {

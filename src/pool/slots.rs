@@ -51,7 +51,6 @@ struct State<I: Send + 'static> {
 pub struct Lease<I: Send + 'static> {
     slots: Arc<Slots<I>>,
     pub instance: Option<I>,
-    armed: bool,
 }
 
 /// What asking for an instance leads to.
@@ -140,18 +139,18 @@ impl<I: Send + 'static> Slots<I> {
     }
 
     fn lease(self: &Arc<Self>, instance: Option<I>) -> Lease<I> {
-        Lease { slots: self.clone(), instance, armed: true }
+        Lease { slots: self.clone(), instance }
     }
 
     /// Passes a slot on to who waits longest, or keeps it, or closes it.
-    fn give(self: &Arc<Self>, mut instance: Option<I>) {
+    fn give(self: &Arc<Self>, instance: Option<I>) {
         let mut state = self.lock();
-        while let Some((_, waiting)) = state.waiting.pop_first() {
-            match waiting.send(self.lease(instance.take())) {
-                Ok(()) => return,
-                // Gave up between our lock and theirs.
-                Err(lease) => instance = lease.disarm(),
-            }
+        if let Some((_, waiting)) = state.waiting.pop_first() {
+            let refused = waiting.send(self.lease(instance));
+            drop(state);
+            // Nobody refuses: who gives up leaves the queue first. It would go to the next, and
+            // not under the lock, which it takes.
+            return drop(refused);
         }
         match instance {
             Some(instance) if !state.evicting => {
@@ -211,19 +210,11 @@ impl<I: Send + 'static> Lease<I> {
     pub fn put_back(mut self, instance: I) {
         self.instance = Some(instance);
     }
-
-    fn disarm(mut self) -> Option<I> {
-        self.armed = false;
-        self.instance.take()
-    }
 }
 
 impl<I: Send + 'static> Drop for Lease<I> {
     fn drop(&mut self) {
-        if self.armed {
-            let instance = self.instance.take();
-            self.slots.give(instance);
-        }
+        self.slots.give(self.instance.take());
     }
 }
 

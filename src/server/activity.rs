@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 /// From the first byte of a request's head, or from the connection's start, to its last.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +56,8 @@ pub struct Activity {
     /// The last request's body was not read to its end.
     unread: AtomicBool,
     lingers_since: AtomicU64,
+    /// An answer whose end is the connection's was cut.
+    cut: AtomicBool,
 }
 
 /// Why a connection is closed.
@@ -79,6 +84,7 @@ impl Activity {
             stalled_since: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             lingers_since: AtomicU64::new(NEVER),
+            cut: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +140,13 @@ impl Activity {
     }
 }
 
+impl Running {
+    /// The answer is cut, and only a connection that is reset says so: to HTTP/1.0 its end is the answer's.
+    pub fn cut(&self) {
+        self.0.cut.store(true, Relaxed);
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Before the count, so that nobody sees an idle connection with an old time.
@@ -142,15 +155,32 @@ impl Drop for Running {
     }
 }
 
+/// What can end in a way that its peer takes for an error.
+pub trait Reset {
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // When it fails the connection is lost already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Reset for TlsStream<TcpStream> {
+    /// TLS has a goodbye, which hyper leaves out after an error.
+    fn reset(&self) {}
+}
+
 /// A socket whose reads and writes are noted.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct Watched<S: Reset> {
     socket: S,
     activity: Arc<Activity>,
     shut: bool,
 }
 
-impl<S> Watched<S> {
+impl<S: Reset> Watched<S> {
     pub fn new(socket: S, activity: Arc<Activity>) -> Watched<S> {
         Watched { socket, activity, shut: false }
     }
@@ -161,7 +191,15 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: Reset> Drop for Watched<S> {
+    fn drop(&mut self) {
+        if self.activity.cut.load(Relaxed) {
+            self.socket.reset();
+        }
+    }
+}
+
+impl<S: AsyncRead + Reset + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -176,7 +214,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -227,3 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "activity_tests.rs"]
+mod tests;

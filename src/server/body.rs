@@ -26,7 +26,9 @@ pub struct Body {
     /// Written to the access log when the body is dropped.
     record: Option<Box<Record>>,
     /// The connection is not idle before this is dropped.
-    _running: Running,
+    running: Running,
+    /// Its end is the connection's, as HTTP/1.0 knows no other.
+    to_close: bool,
     /// The generation is not retired before this is dropped.
     _generation: Arc<Generation>,
 }
@@ -46,7 +48,14 @@ impl Body {
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
-        Body { source: Source::Guest(body), id, record, _running: running, _generation: generation }
+        Body {
+            source: Source::Guest(body),
+            id,
+            record,
+            running,
+            to_close: false,
+            _generation: generation,
+        }
     }
 
     /// A page of our own.
@@ -58,7 +67,19 @@ impl Body {
         generation: Arc<Generation>,
     ) -> Body {
         let page = Some(page).filter(|page| !page.is_empty());
-        Body { source: Source::Page(page), id, record, _running: running, _generation: generation }
+        Body {
+            source: Source::Page(page),
+            id,
+            record,
+            running,
+            to_close: false,
+            _generation: generation,
+        }
+    }
+
+    /// Makes it a body that ends with the connection.
+    pub fn end_with_connection(&mut self) {
+        self.to_close = true;
     }
 
     /// Makes it the body of an answer that has none. A guest sees its stream closed.
@@ -84,6 +105,9 @@ impl http_body::Body for Body {
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
             warn!(request = %this.id, %error, "answer cut short");
+            if this.to_close {
+                this.running.cut();
+            }
         }
         if let Some(record) = &mut this.record {
             record.note(&frame);

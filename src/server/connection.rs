@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Watched};
+use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Reset, Watched};
 use super::body::Body;
 use super::listener::Scheme;
 use super::{service, tls};
@@ -162,7 +162,7 @@ impl Front {
 
     async fn speak(
         &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: impl AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
         client: SocketAddr,
         scheme: Scheme,
         http2: bool,

@@ -82,6 +82,7 @@ fn check(authority: Authority) -> Result<Named, Refusal> {
     Ok(Named { authority, host })
 }
 
+const TOO_MANY: Refusal = Refusal::Malformed("there are too many headers");
 const MALFORMED: Refusal = Refusal::Malformed("the Host header is not a host");
 
 /// Makes the head what guests are handed: an absolute URI, no headers that
@@ -101,6 +102,8 @@ pub fn prepare(
         None => HeaderValue::try_from(authority.as_str()).map_err(|_| MALFORMED)?,
     };
     let proto = HeaderValue::from_static(scheme.as_str());
+    // The map grows once then, and not with nearly each of them.
+    parts.headers.try_reserve(5).map_err(|_| TOO_MANY)?;
     let set = [
         (FORWARDED, forwarded(client, scheme, &host)?),
         (FORWARDED_FOR, client.clone()),
@@ -110,10 +113,7 @@ pub fn prepare(
     ];
     for (name, value) in set {
         // As many as HTTP/1 takes at the most are far below what a map holds.
-        parts
-            .headers
-            .try_insert(name, value)
-            .map_err(|_| Refusal::Malformed("there are too many headers"))?;
+        parts.headers.try_insert(name, value).map_err(|_| TOO_MANY)?;
     }
 
     let mut uri = std::mem::take(&mut parts.uri).into_parts();

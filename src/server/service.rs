@@ -29,7 +29,8 @@ pub async fn respond(
     let generation = client.current.load();
     let mut record = Record::begin(&request, id, &client, generation.number);
     let accept = request.headers().get(ACCEPT).cloned();
-    let http2 = request.version() == Version::HTTP_2;
+    let version = request.version();
+    let http2 = version == Version::HTTP_2;
     let is_head = request.method() == Method::HEAD;
 
     let mut response = match ask(&client, &generation, id, request, record.as_deref_mut()).await {
@@ -54,6 +55,9 @@ pub async fn respond(
             Response::from_parts(head, Body::page(page, id, record, running, generation))
         }
     };
+    if version < Version::HTTP_11 {
+        response.body_mut().end_with_connection();
+    }
     if http2 {
         leave_out_content(&mut response, is_head);
     }

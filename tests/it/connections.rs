@@ -1,6 +1,7 @@
 //! What one client does, or cannot do, to the others: slow ones, many, and those that are there at a stop.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::time::{Duration, sleep, timeout};
 use crate::support::client::{
     Version, connect, get, raw, send, status, to_the_end, trusting, whole,
 };
+use crate::support::pool::guest;
 use crate::support::server::{PATIENCE, Server, Site, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +155,7 @@ async fn a_stop_finishes_what_runs_and_tells_clients_to_go() {
     connection.await.expect("no panic").expect("an orderly end");
     assert!(http2.send_request(get("/hello")).await.is_err());
     assert_eq!(server.exit().code(), Some(0));
+    server.wait_for_log("INFO  stopped");
     assert!(TcpStream::connect(server.http).await.is_err());
 }
 
@@ -176,4 +179,55 @@ async fn a_client_that_leaves_frees_the_guest() {
         let reply = whole(send(io, Version::H1, request).await.expect("an answer")).await;
         assert_eq!(reply.expect("a body").text(), "hello world\n");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_does_not_hold_its_instance() {
+    for name in ["kit-p2", "kit-p3"] {
+        let site = Site::new(
+            "[apps.one]\ncomponent = \"apps/one.wasm\"\nmax_instances = 1\n\
+             max_concurrent_per_instance = 1\nrequest_timeout = \"20s\"\n\
+             stream_idle_timeout = \"1s\"\npost_return_timeout = \"1s\"\n\
+             [hosts]\n\"one.test\" = \"one\"\n",
+        );
+        site.put("apps/one.wasm", &guest(name));
+        let server = site.start();
+        let mut held = TcpStream::connect(server.http).await.expect("connect");
+        held.write_all(b"GET /endless HTTP/1.1\r\nhost: one.test\r\n\r\n").await.expect("send");
+        held.read_u8().await.expect("an answer");
+
+        let reply = get(&server, "one.test", "/hello").await.expect("an answer");
+
+        assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+        drop(held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_there_is_room_for_wait_their_turn() {
+    let site = Site::usual();
+    let mut command = site.command();
+    // Half of the descriptors may be connections.
+    let limit = libc::rlimit { rlim_cur: 80, rlim_max: 80 };
+    // SAFETY: between fork and exec only one system call is made.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let server = Server::spawn(command);
+    server.wait_for_log("few descriptors");
+    let mut open = Vec::new();
+    for _ in 0..60 {
+        open.push(TcpStream::connect(server.http).await.expect("connect"));
+    }
+
+    let last = get(&server, "hello.test", "/");
+    tokio::pin!(last);
+    let room = timeout(Duration::from_millis(500), &mut last).await;
+    assert!(room.is_err(), "more connections than allowed were served: {room:?}");
+    open.clear();
+
+    assert_eq!(last.await.expect("an answer").status, 200);
 }

@@ -294,6 +294,12 @@ async fn a_body_that_is_cut_short_is_an_error() {
             assert_eq!(status(&answer), 200, "{answer}");
             assert!(answer.contains("partial"), "{answer}");
             assert!(!answer.contains("\r\n0\r\n"), "looks complete: {answer}");
+            // HTTP/1.0 has no last chunk to miss: the connection is reset.
+            let mut io = TcpStream::connect(server.http).await.expect("connect");
+            let head = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n");
+            io.write_all(head.as_bytes()).await.expect("send");
+            let end = io.read_to_end(&mut Vec::new()).await;
+            assert!(end.is_err(), "looks complete: {end:?}");
             for version in VERSIONS {
                 let reply = get_tls(&site, &server, host, path, version).await;
                 assert!(reply.is_err(), "{host}{path} {version:?}: {reply:?}");

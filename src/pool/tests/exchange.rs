@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, timeout};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::config::Limits;
@@ -44,7 +44,7 @@ async fn a_body_without_its_end_is_cut_after_what_was_there() {
     assert!(!exchange.settle(fault()), "it stays cut");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_frame_learns_that_none_will_come() {
     let exchange = started();
     let _frames = answer(&exchange);
@@ -55,10 +55,11 @@ async fn who_waits_for_a_frame_learns_that_none_will_come() {
     });
     tokio::task::yield_now().await;
     exchange.settle(fault());
-    assert_eq!(reading.await.unwrap(), (0, Err(Cut)));
+    let read = timeout(SECOND, reading).await.expect("it never learnt");
+    assert_eq!(read.unwrap(), (0, Err(Cut)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_head_learns_why_none_will_come_and_only_the_first_answer_counts() {
     let exchange = started();
     let waiting = tokio::spawn({
@@ -68,7 +69,8 @@ async fn who_waits_for_a_head_learns_why_none_will_come_and_only_the_first_answe
     tokio::task::yield_now().await;
     exchange.settle(Failure::TimedOut);
     exchange.answer(Err(fault()));
-    assert_eq!(waiting.await.unwrap(), Some(Failure::TimedOut));
+    let failure = timeout(SECOND, waiting).await.expect("it never learnt");
+    assert_eq!(failure.unwrap(), Some(Failure::TimedOut));
 }
 
 #[tokio::test]

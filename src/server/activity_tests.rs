@@ -1,0 +1,103 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Duration, Instant, advance};
+
+use super::*;
+
+impl Reset for DuplexStream {
+    fn reset(&self) {}
+}
+
+/// A connection's activity, its watched socket, and the client's end.
+fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
+    let (ours, theirs) = duplex(64);
+    let activity = Arc::new(Activity::new(true));
+    (Arc::clone(&activity), Watched::new(ours, activity), theirs)
+}
+
+/// Why the connection is to be closed, and how long from now.
+fn due(activity: &Activity) -> Option<(Limit, Duration)> {
+    activity.due().map(|(at, limit)| (limit, at - Instant::now()))
+}
+
+async fn read(socket: &mut Watched<DuplexStream>, client: &mut DuplexStream, bytes: &[u8]) {
+    client.write_all(bytes).await.unwrap();
+    socket.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_head_is_due_from_the_connections_start() {
+    let (activity, mut socket, mut client) = connection();
+
+    advance(Duration::from_secs(4)).await;
+    read(&mut socket, &mut client, b"GET").await;
+
+    assert_eq!(due(&activity), Some((Limit::Head, Duration::from_secs(6))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_limit_of_the_connection_ends_a_request_that_runs() {
+    let (activity, mut socket, mut client) = connection();
+
+    let running = activity.begin();
+    advance(Duration::from_secs(3600)).await;
+    read(&mut socket, &mut client, b"body").await;
+
+    assert_eq!(due(&activity), None);
+    drop(running);
+    assert_eq!(due(&activity), Some((Limit::Idle, IDLE_TIMEOUT)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_head_is_due_from_its_first_byte() {
+    let (activity, mut socket, mut client) = connection();
+    drop(activity.begin());
+
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(due(&activity), Some((Limit::Idle, Duration::from_secs(30))));
+    read(&mut socket, &mut client, b"G").await;
+    advance(Duration::from_secs(3)).await;
+    read(&mut socket, &mut client, b"E").await;
+
+    assert_eq!(due(&activity), Some((Limit::Head, Duration::from_secs(7))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_due_whatever_runs() {
+    let (activity, mut socket, mut client) = connection();
+    let _running = activity.begin();
+
+    let full = futures_util::poll!(std::pin::pin!(socket.write_all(&[0; 100])));
+    assert!(full.is_pending());
+    assert_eq!(due(&activity), Some((Limit::Stall, STALL_TIMEOUT)));
+
+    client.read_exact(&mut [0; 64]).await.unwrap();
+    socket.write_all(&[0; 10]).await.unwrap();
+    assert_eq!(due(&activity), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_nobody_reads_is_taken_in_for_a_moment_after_the_answer() {
+    let (activity, mut socket, mut client) = connection();
+    let running = activity.begin();
+    activity.leave_unread();
+    drop(running);
+
+    let mut shutdown = std::pin::pin!(socket.shutdown());
+    assert!(futures_util::poll!(shutdown.as_mut()).is_pending());
+    assert_eq!(due(&activity), Some((Limit::Linger, LINGER_TIMEOUT)));
+
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it is told that nothing more comes");
+    client.write_all(&[0; 64]).await.unwrap();
+    assert!(futures_util::poll!(shutdown.as_mut()).is_pending());
+    drop(client);
+    shutdown.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_an_unread_upload_is_closed_at_once() {
+    let (activity, mut socket, _client) = connection();
+    activity.leave_unread();
+    drop(activity.begin());
+
+    socket.shutdown().await.unwrap();
+}
