@@ -22,6 +22,7 @@ use tracing::debug;
 use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Reset, Watched};
 use super::body::Body;
 use super::listener::Scheme;
+use super::stream::limited;
 use super::{service, tls};
 use crate::config::Host;
 use crate::generation::Current;
@@ -309,6 +310,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        drop(self.0.spawn(stream));
+        drop(self.0.spawn(limited(stream)));
     }
 }
