@@ -2,10 +2,10 @@
 //! interleaving of the threads after the other. A lost wake-up is a deadlock
 //! here, and shuttle fails on those.
 
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../schedule.rs"]
 mod schedule;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../slots.rs"]
 mod slots;
 mod sync {

@@ -160,6 +160,24 @@ async fn no_request_joins_a_p3_instance_while_it_computes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_queues_for_a_p3_instance_that_computes_is_not_charged_for_what_others_compute() {
+    let max_instances = NonZeroUsize::MIN;
+    let (pool, tasks) = pool("kit-p3", Limits { max_instances, ..limits() });
+    // One after the other, three of them begin before their time in the queue is over. All at
+    // once, the third would time out.
+    let requests: Vec<_> = (0..5).map(|_| spawn(&pool, "/spin?ms=700")).collect();
+    let mut served = 0;
+    for request in requests {
+        match request.await.unwrap() {
+            Ok(_) => served += 1,
+            Err(failure) => assert!(matches!(failure, Failure::Busy { .. }), "{failure:?}"),
+        }
+    }
+    assert!(served >= 2, "{served}");
+    finish(pool, tasks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_p3_instance_takes_others_again_after_it_has_computed() {
     let (pool, tasks) = pool("kit-p3", limits());
     assert!(pool.handle(get("/spin?ms=300")).await.is_ok());
