@@ -68,7 +68,8 @@ async fn work_after_the_response_comes_before_idleness(kit: &str) {
 
 async fn an_instance_serves_as_many_requests_as_it_may(kit: &str) {
     let max_requests_per_instance = NonZeroUsize::new(3).unwrap();
-    let (pool, tasks) = pool(kit, Limits { max_requests_per_instance, ..limits() });
+    let max_instances = NonZeroUsize::MIN;
+    let (pool, tasks) = pool(kit, Limits { max_requests_per_instance, max_instances, ..limits() });
     for number in 0..9 {
         let seen = inspect(&pool).await;
         assert_eq!(seen["served"], number % 3 + 1);
@@ -90,7 +91,7 @@ async fn a_fresh_instance_per_request_if_so_configured(kit: &str) {
 }
 
 async fn an_evicted_pool_empties_and_can_be_used_again(kit: &str) {
-    let (pool, tasks) = pool(kit, limits());
+    let (pool, tasks) = pool(kit, Limits { max_instances: NonZeroUsize::MIN, ..limits() });
     let first = inspect(&pool).await["instance"].clone();
     let start = Instant::now();
     pool.evict(true);
