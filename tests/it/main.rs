@@ -9,6 +9,8 @@ mod logs;
 mod manifests;
 mod model;
 mod pools;
+mod process;
+mod profiles;
 mod reload;
 mod renewal;
 mod routing;
