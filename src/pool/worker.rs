@@ -109,7 +109,7 @@ async fn drive(
                     book.listed = false;
                     if spent {
                         // Handed over when a timeout had just passed.
-                        job.take().into_iter().for_each(|job| shared.redispatch(job));
+                        job.take().into_iter().for_each(|job| shared.give_back(job));
                     }
                 } else if room && !book.listed {
                     job = shared.schedule.list(seat);
@@ -117,7 +117,7 @@ async fn drive(
                 } else if !room && book.listed {
                     book.listed = false;
                     if let Some(job) = shared.schedule.unlist(seat) {
-                        shared.redispatch(job);
+                        shared.give_back(job);
                     }
                 }
                 if let Some(Job { request, exchange }) = job {
@@ -194,7 +194,7 @@ async fn drive(
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
                 if let Some(job) = shared.schedule.unlist(seat) {
-                    shared.redispatch(job);
+                    shared.give_back(job);
                 }
             }
             let verdict = book.review(limits, shared.schedule.is_evicting());
@@ -233,7 +233,7 @@ struct Closing(Arc<Shared>, Arc<Seat<Job>>);
 impl Drop for Closing {
     fn drop(&mut self) {
         if let Some(job) = self.0.schedule.unlist(&self.1) {
-            self.0.redispatch(job);
+            self.0.give_back(job);
         }
         self.0.closed();
     }
