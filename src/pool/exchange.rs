@@ -137,6 +137,8 @@ impl Exchange {
         let before = inner.drained.len();
         let complete = inner.drain();
         if complete || inner.cut {
+            // Who asks is the driver: it need not be woken.
+            inner.driver = None;
             inner.end(Instant::now());
             return false;
         }

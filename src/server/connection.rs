@@ -36,7 +36,7 @@ const HEAD_MAX: usize = 32 * 1024;
 
 /// Bytes of HTTP/1 that are read ahead, or wait to be written. The number of
 /// headers is bounded by hyper at 100: to set that would cost an allocation per request.
-const BUFFER_MAX: usize = 64 * 1024;
+const BUFFER_MAX: usize = 256 * 1024;
 
 /// Requests that run at once on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
