@@ -199,7 +199,7 @@ async fn until_missing(server: &Server, version: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_swapped_for_another_is_followed() {
     let (site, server) = site();
-    for version in [2, 3] {
+    for version in [2, 4] {
         fs::create_dir(site.path("next")).expect("make a directory");
         for file in ["kit-p2", "kit-p3"] {
             let from = site.path(&format!("apps/{file}.wasm"));
@@ -210,6 +210,9 @@ async fn a_directory_swapped_for_another_is_followed() {
         fs::rename(site.path("next"), site.path("apps")).expect("put the new in its place");
         let swapped = Instant::now();
         until_taken(&server, "one", version).await;
+        // The new directory is the one that is watched.
+        site.put("apps/hello.wasm", &hello_version(version + 1));
+        until_taken(&server, "one", version + 1).await;
         assert!(swapped.elapsed() < Duration::from_secs(8), "only the rescan found it");
     }
 }
