@@ -189,10 +189,10 @@ impl Job {
             }
         };
 
-        if let Some(running) = self.running.clone() {
-            if running.is_made_of(&content.digest, &self.settings) {
-                return (running.without_fault(), None);
-            }
+        if let Some(running) = &self.running
+            && running.is_made_of(&content.digest, &self.settings)
+        {
+            return (running.without_fault(), None);
         }
         if let Some(error) = self.failed_before(content.digest) {
             return self.fall_back(Some(content.digest), error, content.fresh);
