@@ -14,15 +14,22 @@ const STABLE: Duration = Duration::from_millis(60);
 #[derive(Clone)]
 pub struct ManifestFile {
     path: PathBuf,
-    /// Device and inode. Absent while it is missing.
-    identity: Option<(u64, u64)>,
+    /// Absent before the first look, and while it is missing.
+    seen: Option<Seen>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Device and inode.
+    identity: (u64, u64),
+    /// The time of the last change to it, which no program can set back.
+    changed: (i64, i64),
 }
 
 impl ManifestFile {
-    /// The file as it is now.
+    /// The file at `path`, which may have changed since it was read for the start.
     pub fn new(path: PathBuf) -> Self {
-        let identity = fs::metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
-        Self { path, identity }
+        Self { path, seen: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -35,8 +42,16 @@ impl ManifestFile {
     /// whole. The same one as before was written in place, which may go on for
     /// a while, and what is there so far may read as a manifest.
     pub fn look(&self) -> Option<Self> {
-        let now = Self::new(self.path.clone());
-        let age = match now.identity == self.identity {
+        let seen = fs::metadata(&self.path).ok().map(|meta| Seen {
+            identity: (meta.dev(), meta.ino()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        });
+        let now = Self { path: self.path.clone(), seen };
+        if now.seen == self.seen {
+            return Some(now);
+        }
+        let is_same = |(now, before): (Seen, Seen)| now.identity == before.identity;
+        let age = match now.seen.zip(self.seen).is_some_and(is_same) {
             true => SETTLE,
             false => STABLE,
         };

@@ -75,7 +75,9 @@ async fn follow(reloader: &mut Reloader, hint: Hint) {
     let mut next = Instant::now() + RESCAN;
     let mut asked = false;
     loop {
-        watch.follow(&reloader.current().load().config);
+        if watch.follow(&reloader.current().load().config) {
+            next = Instant::now();
+        }
         tokio::select! {
             () = sleep_until(next) => {}
             () = hint.given() => {

@@ -48,11 +48,13 @@ impl Watch {
         Self { watcher, watched: BTreeMap::new(), failed: false }
     }
 
-    /// Watches what `config` names, and nothing more.
-    pub fn follow(&mut self, config: &Config) {
+    /// Watches what `config` names, and nothing more. True when some of it was not watched
+    /// before: what changed there since it was read has given no hint.
+    pub fn follow(&mut self, config: &Config) -> bool {
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
+        let mut more = false;
         let wanted = directories(config);
         self.watched.retain(|dir, identity| {
             let keep = wanted.get(dir) == Some(identity);
@@ -69,6 +71,7 @@ impl Watch {
             match watcher.watch(&dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.watched.insert(dir, identity);
+                    more = true;
                 }
                 Err(error) if !self.failed => {
                     self.failed = true;
@@ -77,6 +80,7 @@ impl Watch {
                 Err(_) => {}
             }
         }
+        more
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{answer, until_answer};
 use crate::support::connection::Transport;
-use crate::support::server::{Server, Site, USUAL, hello_version, run};
+use crate::support::server::{Server, Site, USUAL, hello_version, run, wait_until};
 use crate::support::traffic::Traffic;
 
 /// Between the pieces of a file that is written slowly.
@@ -33,6 +33,16 @@ async fn until_taken(server: &Server, word: &str, version: u32) {
     until_answer(server, "hello.test", "/", &format!("200 {word} world")).await;
     until_answer(server, "hello.test", "/version", &format!("200 {version:08}")).await;
     assert_eq!(server.complaints(), [""; 0]);
+}
+
+/// Earlier than the periodic rescan would have found it.
+fn found_by_an_event(server: &Server, changed: Instant) {
+    let took = changed.elapsed();
+    assert!(
+        took < Duration::from_secs(8),
+        "only the rescan found it: {took:?}, {:#?}",
+        server.log()
+    );
 }
 
 /// The manifest as it is on disk: with the ports.
@@ -139,6 +149,25 @@ async fn a_component_written_slowly_is_taken_once_it_is_whole() {
     traffic.stop().await;
 }
 
+/// The directories are watched from a moment after the files were read: what changes in between counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_during_the_start_is_taken_at_once() {
+    let site = Site::usual();
+    site.write_manifest(&greeting("one"));
+    let command = site.command();
+    let starting = tokio::task::spawn_blocking(|| Server::spawn(command));
+    // All components are read before the first is compiled.
+    let is_read = || fs::read_dir(site.path("state/cache")).is_ok_and(|kept| kept.count() > 0);
+    wait_until("a component is compiled", is_read);
+    site.put("apps/hello.wasm", &hello_version(2));
+    site.put("config.toml", &whole(&site, "two"));
+    let server = starting.await.expect("a server");
+    let serving = Instant::now();
+
+    until_taken(&server, "two", 2).await;
+    found_by_an_event(&server, serving);
+}
+
 /// As Kubernetes mounts a ConfigMap: the files are links through `..data`, itself a link that is swapped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_data_link_is_followed() {
@@ -165,7 +194,7 @@ async fn a_swapped_data_link_is_followed() {
         fill(version, word);
         let swapped = Instant::now();
         until_taken(&server, word, version).await;
-        assert!(swapped.elapsed() < Duration::from_secs(8), "only the rescan found it");
+        found_by_an_event(&server, swapped);
         fs::remove_dir_all(mount.join(format!("..2024_{}", version - 1))).expect("remove the old");
     }
 }
@@ -184,7 +213,7 @@ async fn a_directory_deleted_and_made_again_is_watched_again() {
         site.put("apps/hello.wasm", &hello_version(version));
         let made = Instant::now();
         until_answer(&server, "hello.test", "/version", &format!("200 {version:08}")).await;
-        assert!(made.elapsed() < Duration::from_secs(8), "only the rescan found it");
+        found_by_an_event(&server, made);
     }
 }
 
@@ -199,7 +228,7 @@ async fn until_missing(server: &Server, version: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_swapped_for_another_is_followed() {
     let (site, server) = site();
-    for version in [2, 3] {
+    for version in [2, 4] {
         fs::create_dir(site.path("next")).expect("make a directory");
         for file in ["kit-p2", "kit-p3"] {
             let from = site.path(&format!("apps/{file}.wasm"));
@@ -210,8 +239,27 @@ async fn a_directory_swapped_for_another_is_followed() {
         fs::rename(site.path("next"), site.path("apps")).expect("put the new in its place");
         let swapped = Instant::now();
         until_taken(&server, "one", version).await;
-        assert!(swapped.elapsed() < Duration::from_secs(8), "only the rescan found it");
+        // The new directory is the one that is watched.
+        site.put("apps/hello.wasm", &hello_version(version + 1));
+        until_taken(&server, "one", version + 1).await;
+        found_by_an_event(&server, swapped);
     }
+}
+
+/// The content of a link changes where the link leads.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_of_a_link_is_watched_where_it_is() {
+    let (site, server) = site();
+    fs::create_dir(site.path("releases")).expect("make a directory");
+    site.put("releases/hello.wasm", &hello_version(2));
+    symlink("../releases/hello.wasm", site.path("apps/link")).expect("a link");
+    fs::rename(site.path("apps/link"), site.path("apps/hello.wasm")).expect("put it in place");
+    until_taken(&server, "one", 2).await;
+
+    site.put("releases/hello.wasm", &hello_version(3));
+    let changed = Instant::now();
+    until_taken(&server, "one", 3).await;
+    found_by_an_event(&server, changed);
 }
 
 /// A change through another name of the same file gives no event in the directory that is watched.

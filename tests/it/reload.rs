@@ -10,6 +10,9 @@ use crate::support::pool::guest;
 use crate::support::server::{Server, Site, USUAL, hello_version, wait_until};
 use crate::support::traffic::Traffic;
 
+/// Within this a change is served whose component need not be compiled.
+const SOON: Duration = Duration::from_millis(300);
+
 /// Longer than two periodic rescans.
 const TWO_RESCANS: Duration = Duration::from_secs(21);
 
@@ -259,6 +262,35 @@ async fn no_request_notices_a_reload() {
     }
 
     traffic.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_served_soon_also_right_after_another() {
+    let site = Site::usual();
+    let server = site.start();
+    let greeting = |word: u32| {
+        USUAL.replace("[apps.p2]", &format!("env = {{ GREETING = \"n{word}\" }}\n\n[apps.p2]"))
+    };
+    let mut took = [Vec::new(), Vec::new()];
+    for round in 0..12 {
+        let began = Instant::now();
+        site.write_manifest(&greeting(round));
+        until_answer(&server, "hello.test", "/", &format!("200 n{round} world")).await;
+        took[0].push(began.elapsed());
+
+        let began = Instant::now();
+        let version = 1 + round % 4;
+        site.put("apps/hello.wasm", &hello_version(version));
+        until_answer(&server, "hello.test", "/version", &format!("200 {version:08}")).await;
+        // From the fifth on its code is in the cache: nothing is compiled.
+        took[1].push(began.elapsed());
+    }
+    for (what, mut took) in ["manifest", "component"].into_iter().zip(took) {
+        let cached = &mut took[4..];
+        cached.sort();
+        // The middle one, since this machine may be busy for a moment.
+        assert!(cached[4] < SOON, "{what}: {cached:?}");
+    }
 }
 
 /// The instance that answers, and how many requests it has had.
