@@ -64,6 +64,12 @@ impl Site {
     }
 }
 
+/// The certificates of the same manifest, read again.
+fn renew(running: &Arc<Certificates>, config: &Config) -> Renewed {
+    Certificates::renew(running, config, config)
+        .unwrap_or_else(|problems| panic!("{}", problems[0]))
+}
+
 fn host(name: &str) -> Host {
     Host::from_authority(name).unwrap()
 }
@@ -147,13 +153,13 @@ fn a_certificate_that_goes_bad_is_kept_as_it_was() {
     let config = site.config();
     let running = Arc::new(site.load().unwrap());
 
-    let same = Certificates::renew(&running, &config, &config).ok().expect("renewed");
+    let same = renew(&running, &config);
     assert!(Arc::ptr_eq(&same.certificates, &running), "nothing changed");
     site.put_pair("a", &["b.test"], 0..90);
-    let kept = Certificates::renew(&running, &config, &config).ok().expect("renewed");
+    let kept = renew(&running, &config);
     assert!(Arc::ptr_eq(&kept.certificates, &running) && kept.problems.len() == 1);
     site.put_pair("a", &["a.test"], 0..90);
-    let new = Certificates::renew(&running, &config, &config).ok().expect("renewed");
+    let new = renew(&running, &config);
     assert!(!Arc::ptr_eq(&new.certificates, &running) && new.problems.is_empty());
 }
 

@@ -189,16 +189,14 @@ impl Job {
             }
         };
 
-        if let Some(running) = &self.running
-            && running.is_made_of(&content.digest, &self.settings)
-        {
+        let same = |app: &&Arc<App>| app.is_made_of(&content.digest, &self.settings);
+        if let Some(running) = self.running.as_ref().filter(same) {
             return (running.without_fault(), None);
         }
         if let Some(error) = self.failed_before(content.digest) {
             return self.fall_back(Some(content.digest), error, content.fresh);
         }
         // A change that is taken back within the idle timeout finds its instances warm.
-        let same = |app: &&Arc<App>| app.is_made_of(&content.digest, &self.settings);
         if let Some(warm) = self.retired.iter().find(same) {
             if let Some(pool) = &warm.pool {
                 pool.evict(false);

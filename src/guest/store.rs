@@ -30,8 +30,8 @@ const MAX_RANDOM: u64 = 1 << 20;
 
 /// A response's chunks buffered between guest and client, and the size of each:
 /// together the most that one response holds in the host.
-const BODY_CHUNKS: usize = 16;
-const BODY_CHUNK: usize = 64 << 10;
+const BODY_CHUNKS: usize = 4;
+const BODY_CHUNK: usize = 256 << 10;
 
 /// Epochs until a running guest is interrupted.
 pub const EPOCHS: u64 = 1;

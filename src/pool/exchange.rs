@@ -42,6 +42,8 @@ struct Inner {
     /// The body failed, or its guest did not finish it.
     cut: bool,
     client_left: bool,
+    /// Where it waits in a queue, while it does.
+    place: Option<u64>,
     instance: u64,
     client: Option<Waker>,
     driver: Option<Waker>,
@@ -78,6 +80,7 @@ impl Exchange {
                 drained: VecDeque::new(),
                 cut: false,
                 client_left: false,
+                place: None,
                 instance: 0,
                 client: None,
                 driver: None,
@@ -134,6 +137,8 @@ impl Exchange {
         let before = inner.drained.len();
         let complete = inner.drain();
         if complete || inner.cut {
+            // Who asks is the driver: it need not be woken.
+            inner.driver = None;
             inner.end(Instant::now());
             return false;
         }
@@ -200,6 +205,13 @@ impl Exchange {
             Phase::Ended(at) => Some(at),
             _ => None,
         }
+    }
+
+    /// It waits at this place in the queue. False when nobody waits for its answer any more.
+    pub fn waits_at(&self, place: u64) -> bool {
+        let mut inner = self.lock();
+        inner.place = Some(place);
+        !inner.client_left
     }
 
     pub fn has_client(&self) -> bool {
@@ -279,13 +291,16 @@ impl Exchange {
     }
 
     /// The client wants nothing more. The guest sees its streams closed.
-    pub fn leave(&self) {
+    ///
+    /// Returns the place in the queue that it had last; it may have left it since.
+    pub fn leave(&self) -> Option<u64> {
         let mut inner = self.lock();
         inner.client_left = true;
         inner.client = None;
         if let Phase::Streaming(_) = inner.phase {
             inner.end(Instant::now());
         }
+        inner.place.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -99,8 +99,10 @@ impl Ledger {
 
     /// A request's time is over, whether or not that was seen.
     pub fn is_late(&self, limits: &Limits) -> bool {
-        let now = Instant::now();
-        self.entries.iter().any(|entry| entry.exchange.due(limits).at <= now)
+        !self.entries.is_empty() && {
+            let now = Instant::now();
+            self.entries.iter().any(|entry| entry.exchange.due(limits).at <= now)
+        }
     }
 
     /// The request that the guest must be working on, if there is just one.

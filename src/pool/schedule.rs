@@ -25,8 +25,13 @@ struct State<J> {
     /// By arrival. Who gives up is taken out at once.
     waiting: BTreeMap<u64, J>,
     arrivals: u64,
+    /// Counts down: what comes back goes before all that wait.
+    returns: u64,
     evicting: bool,
 }
+
+/// The place of the first who waits: half way, so that there is as much room before it as after.
+const FIRST_PLACE: u64 = u64::MAX / 2;
 
 /// Where a worker is reached.
 pub struct Seat<J> {
@@ -69,7 +74,8 @@ impl<J> Schedule<J> {
             listed: Vec::new(),
             workers: 0,
             waiting: BTreeMap::new(),
-            arrivals: 0,
+            arrivals: FIRST_PLACE,
+            returns: FIRST_PLACE,
             evicting: false,
         };
         Self { state: Mutex::new(state), max_workers, max_waiting }
@@ -78,6 +84,31 @@ impl<J> Schedule<J> {
     /// Gives a job to the most recently listed worker, to a new one, or to the queue.
     pub fn dispatch(&self, job: J) -> Placed<J> {
         let mut state = self.lock();
+        let job = match self.give(&mut state, job) {
+            Placed::Full(job) if state.waiting.len() < self.max_waiting => job,
+            placed => return placed,
+        };
+        state.arrivals += 1;
+        let place = state.arrivals;
+        state.waiting.insert(place, job);
+        Placed::Waits(place)
+    }
+
+    /// The same for a job that was handed to a worker which did not take it. It is never
+    /// refused, and goes before those that wait: at most one more for each worker.
+    pub fn give_back(&self, job: J) -> Placed<J> {
+        let mut state = self.lock();
+        let job = match self.give(&mut state, job) {
+            Placed::Full(job) => job,
+            placed => return placed,
+        };
+        let place = state.returns;
+        state.returns -= 1;
+        state.waiting.insert(place, job);
+        Placed::Waits(place)
+    }
+
+    fn give(&self, state: &mut State<J>, job: J) -> Placed<J> {
         if let Some(seat) = state.listed.pop() {
             seat.put(job);
             return Placed::Taken;
@@ -86,13 +117,7 @@ impl<J> Schedule<J> {
             state.workers += 1;
             return Placed::Start(job);
         }
-        if state.waiting.len() >= self.max_waiting {
-            return Placed::Full(job);
-        }
-        let arrival = state.arrivals;
-        state.arrivals += 1;
-        state.waiting.insert(arrival, job);
-        Placed::Waits(arrival)
+        Placed::Full(job)
     }
 
     /// Takes a job out of the queue, if it is still there.

@@ -37,8 +37,8 @@ impl Shared {
     pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Failure> {
         let exchange = Arc::new(Exchange::new());
         let job = Job { request, exchange: exchange.clone() };
-        let place = self.dispatch(job)?;
-        let mut client = Client { shared: self, exchange: &exchange, place, served: false };
+        self.place(self.schedule.dispatch(job), &exchange)?;
+        let mut client = Client { shared: self, exchange: &exchange, served: false };
 
         let head = client.head().await?;
         let mut gathered = Gathered::default();
@@ -63,29 +63,34 @@ impl Shared {
         }
     }
 
-    /// Finds a worker for a job, or a place in the queue.
-    fn dispatch(self: &Arc<Self>, job: Job) -> Result<Option<u64>, Failure> {
-        match self.schedule.dispatch(job) {
-            Placed::Taken => Ok(None),
-            Placed::Start(job) => {
-                self.blueprint.tasks.spawn(worker::work(self.clone(), job));
-                Ok(None)
-            }
-            Placed::Waits(place) => Ok(Some(place)),
-            Placed::Full(_) => Err(Failure::busy()),
-        }
-    }
-
     /// Gives back a job that a worker was handed and did not take.
-    pub fn redispatch(self: &Arc<Self>, job: Job) {
+    pub fn give_back(self: &Arc<Self>, job: Job) {
         if !job.exchange.has_client() {
             return;
         }
         let exchange = job.exchange.clone();
-        if let Err(failure) = self.dispatch(job) {
+        if let Err(failure) = self.place(self.schedule.give_back(job), &exchange) {
             exchange.answer(Err(failure));
             exchange.publish();
         }
+    }
+
+    /// Does what became of a job.
+    fn place(self: &Arc<Self>, placed: Placed<Job>, exchange: &Exchange) -> Result<(), Failure> {
+        match placed {
+            Placed::Taken => {}
+            Placed::Start(job) => {
+                self.blueprint.tasks.spawn(worker::work(self.clone(), job));
+            }
+            // A client that left in between did not know the place.
+            Placed::Waits(place) => {
+                if !exchange.waits_at(place) {
+                    self.schedule.withdraw(place);
+                }
+            }
+            Placed::Full(_) => return Err(Failure::busy()),
+        }
+        Ok(())
     }
 
     /// A worker is gone. Its slot goes to who waits longest.
@@ -103,7 +108,6 @@ impl Shared {
 struct Client<'a> {
     shared: &'a Arc<Shared>,
     exchange: &'a Arc<Exchange>,
-    place: Option<u64>,
     served: bool,
 }
 
@@ -141,8 +145,7 @@ impl Drop for Client<'_> {
         if self.served {
             return;
         }
-        self.exchange.leave();
-        if let Some(place) = self.place {
+        if let Some(place) = self.exchange.leave() {
             self.shared.schedule.withdraw(place);
         }
     }

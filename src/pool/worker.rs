@@ -84,32 +84,39 @@ async fn drive(
         let mut served = 0;
         let mut first = Some(first);
         std::future::poll_fn(|cx| {
-            seat.waker.register(cx.waker());
+            let mut news = !std::mem::replace(&mut lock(ledger).polled, true);
+            if news {
+                seat.waker.register(cx.waker());
+            }
             loop {
                 // Drained to Pending: one poll of the set does not poll all that are ready.
                 while let Poll::Ready(Some(result)) = calls.poll_next_unpin(cx) {
+                    news = true;
                     if let Err(error) = result {
                         return Poll::Ready(Err(error));
                     }
                 }
                 let mut book = lock(ledger);
-                book.polled = true;
+                // The event loop polls us after each of its steps. What others do wakes us
+                // and so begins a turn; within one there is only the guest's own progress.
+                if !news && !book.entries.is_empty() {
+                    return Poll::Pending;
+                }
                 book.forget_ended();
 
                 let mut job = first.take().or_else(|| seat.take());
+                let able = book.entries.len() < limits.max_concurrent_per_instance.get()
+                    && (book.responsive || book.entries.is_empty() && calls.is_empty());
                 let spent = served >= limits.max_requests_per_instance.get()
                     || book.overdue()
                     // Its clock may not have been read yet: who came now would lack that much time.
-                    || (job.is_some() || !book.listed) && book.is_late(limits);
-                let room = !spent
-                    && book.entries.len() < limits.max_concurrent_per_instance.get()
-                    && (book.responsive || book.entries.is_empty() && calls.is_empty())
-                    && call::is_ready(accessor, proxy, cx);
+                    || (job.is_some() || able && !book.listed) && book.is_late(limits);
+                let room = !spent && able && call::is_ready(accessor, proxy, cx);
                 if job.is_some() {
                     book.listed = false;
                     if spent {
                         // Handed over when a timeout had just passed.
-                        job.take().into_iter().for_each(|job| shared.redispatch(job));
+                        job.take().into_iter().for_each(|job| shared.give_back(job));
                     }
                 } else if room && !book.listed {
                     job = shared.schedule.list(seat);
@@ -117,7 +124,7 @@ async fn drive(
                 } else if !room && book.listed {
                     book.listed = false;
                     if let Some(job) = shared.schedule.unlist(seat) {
-                        shared.redispatch(job);
+                        shared.give_back(job);
                     }
                 }
                 if let Some(Job { request, exchange }) = job {
@@ -194,7 +201,7 @@ async fn drive(
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
                 if let Some(job) = shared.schedule.unlist(seat) {
-                    shared.redispatch(job);
+                    shared.give_back(job);
                 }
             }
             let verdict = book.review(limits, shared.schedule.is_evicting());
@@ -210,7 +217,9 @@ async fn drive(
                     }
                 },
                 Verdict::Until(at) => {
-                    if timer.deadline() != at {
+                    // Set for something sooner that is past, it fires once for nothing: that
+                    // costs less than to set it with every request.
+                    if at < timer.deadline() || timer.is_elapsed() {
                         timer.as_mut().reset(at);
                     }
                     if timer.as_mut().poll(cx).is_ready() {
@@ -233,7 +242,7 @@ struct Closing(Arc<Shared>, Arc<Seat<Job>>);
 impl Drop for Closing {
     fn drop(&mut self) {
         if let Some(job) = self.0.schedule.unlist(&self.1) {
-            self.0.redispatch(job);
+            self.0.give_back(job);
         }
         self.0.closed();
     }

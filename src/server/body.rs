@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::access::Record;
 use super::activity::{Activity, Running};
+use super::stream::Pace;
 use crate::generation::Generation;
 use crate::pool::{self, BodyError};
 use crate::request_id::RequestId;
@@ -29,6 +30,8 @@ pub struct Body {
     running: Running,
     /// Its end is the connection's, as HTTP/1.0 knows no other.
     to_close: bool,
+    /// On HTTP/2, whose turn it is.
+    pace: Option<Pace>,
     /// The generation is not retired before this is dropped.
     _generation: Arc<Generation>,
 }
@@ -48,14 +51,7 @@ impl Body {
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
-        Body {
-            source: Source::Guest(body),
-            id,
-            record,
-            running,
-            to_close: false,
-            _generation: generation,
-        }
+        Body::new(Source::Guest(body), id, record, running, generation)
     }
 
     /// A page of our own.
@@ -67,14 +63,19 @@ impl Body {
         generation: Arc<Generation>,
     ) -> Body {
         let page = Some(page).filter(|page| !page.is_empty());
-        Body {
-            source: Source::Page(page),
-            id,
-            record,
-            running,
-            to_close: false,
-            _generation: generation,
-        }
+        Body::new(Source::Page(page), id, record, running, generation)
+    }
+
+    fn new(
+        source: Source,
+        id: RequestId,
+        record: Option<Box<Record>>,
+        running: Running,
+        generation: Arc<Generation>,
+    ) -> Body {
+        // Its client may have closed the stream's window before there was anything to send.
+        let pace = Pace::current().inspect(Pace::waits_for_client);
+        Body { source, id, record, running, to_close: false, pace, _generation: generation }
     }
 
     /// Makes it a body that ends with the connection.
@@ -98,10 +99,17 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
-            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    this.pace.as_ref().inspect(|pace| pace.waits_for_guest());
+                    return Poll::Pending;
+                }
+            },
             Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
             Source::None => None,
         };
+        this.pace.as_ref().inspect(|pace| pace.waits_for_client());
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
             warn!(request = %this.id, %error, "answer cut short");

@@ -22,6 +22,7 @@ use tracing::debug;
 use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Reset, Watched};
 use super::body::Body;
 use super::listener::Scheme;
+use super::stream::limited;
 use super::{service, tls};
 use crate::config::Host;
 use crate::generation::Current;
@@ -35,7 +36,7 @@ const HEAD_MAX: usize = 32 * 1024;
 
 /// Bytes of HTTP/1 that are read ahead, or wait to be written. The number of
 /// headers is bounded by hyper at 100: to set that would cost an allocation per request.
-const BUFFER_MAX: usize = 64 * 1024;
+const BUFFER_MAX: usize = 256 * 1024;
 
 /// Requests that run at once on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
@@ -309,6 +310,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        drop(self.0.spawn(stream));
+        drop(self.0.spawn(limited(stream)));
     }
 }

@@ -1,7 +1,7 @@
 //! From sockets to responses.
 //!
 //! `listener` accepts, `tls` shakes hands, `connection` speaks HTTP within the
-//! limits that `activity` measures, `service` turns one request into one response, `request` judges
+//! limits that `activity` measures, and `stream` for one stream of HTTP/2, `service` turns one request into one response, `request` judges
 //! and prepares what a guest is handed, `body` carries bodies both ways,
 //! `response` writes the answers that are not a guest's, `access` the log line. The server knows the
 //! generation that serves, and never who changes it.
@@ -14,6 +14,7 @@ mod listener;
 mod request;
 mod response;
 mod service;
+mod stream;
 mod tls;
 
 pub use listener::{BindError, Bound, Listeners, Scheme, serve};

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module per behaviour.
 
+mod bodies;
 mod changes;
 mod components;
 mod connections;

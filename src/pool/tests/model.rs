@@ -2,10 +2,10 @@
 //! interleaving of the threads after the other. A lost wake-up is a deadlock
 //! here, and shuttle fails on those.
 
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../schedule.rs"]
 mod schedule;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../slots.rs"]
 mod slots;
 mod sync {
@@ -130,7 +130,17 @@ fn jobs_for_two_workers() {
 
 impl Workers {
     fn dispatch(self: &Arc<Self>, job: Job) -> Option<u64> {
-        match self.schedule.dispatch(job) {
+        self.place(self.schedule.dispatch(job))
+    }
+
+    fn give_back(self: &Arc<Self>, job: Job) {
+        let placed = self.schedule.give_back(job);
+        assert!(!matches!(placed, Placed::Full(_)), "what was accepted is refused");
+        self.place(placed);
+    }
+
+    fn place(self: &Arc<Self>, placed: Placed<Job>) -> Option<u64> {
+        match placed {
             Placed::Taken | Placed::Full(_) => None,
             Placed::Waits(place) => Some(place),
             Placed::Start(job) => {
@@ -165,7 +175,7 @@ impl Workers {
             if thread_rng().gen_bool(0.3) {
                 // It computes, and what comes meanwhile is better served elsewhere.
                 if let Some(job) = self.schedule.unlist(&seat) {
-                    self.dispatch(job);
+                    self.give_back(job);
                 }
                 if thread_rng().gen_bool(0.3) {
                     break;
@@ -186,7 +196,7 @@ impl Workers {
         }
         // The end of every worker, however it came.
         if let Some(job) = self.schedule.unlist(&seat) {
-            self.dispatch(job);
+            self.give_back(job);
         }
         self.working.fetch_sub(1, Ordering::SeqCst);
         if let Some(job) = self.schedule.closed() {

@@ -48,3 +48,13 @@ fn a_worker_that_can_take_none_gives_back_what_it_was_just_handed() {
     assert_eq!(schedule.unlist(&seat), Some(2));
     assert!(matches!(schedule.dispatch(2), Placed::Waits(_)), "it is asked no more");
 }
+
+#[test]
+fn what_comes_back_goes_before_those_that_wait_and_is_never_refused() {
+    let schedule = Schedule::new(1, 1);
+    assert!(matches!(schedule.dispatch(1), Placed::Start(1)));
+    assert!(matches!(schedule.dispatch(2), Placed::Waits(_)));
+    assert!(matches!(schedule.give_back(3), Placed::Waits(_)));
+    assert_eq!(schedule.closed(), Some(3));
+    assert_eq!(schedule.closed(), Some(2));
+}

@@ -68,7 +68,8 @@ async fn work_after_the_response_comes_before_idleness(kit: &str) {
 
 async fn an_instance_serves_as_many_requests_as_it_may(kit: &str) {
     let max_requests_per_instance = NonZeroUsize::new(3).unwrap();
-    let (pool, tasks) = pool(kit, Limits { max_requests_per_instance, ..limits() });
+    let max_instances = NonZeroUsize::MIN;
+    let (pool, tasks) = pool(kit, Limits { max_requests_per_instance, max_instances, ..limits() });
     for number in 0..9 {
         let seen = inspect(&pool).await;
         assert_eq!(seen["served"], number % 3 + 1);
@@ -90,7 +91,7 @@ async fn a_fresh_instance_per_request_if_so_configured(kit: &str) {
 }
 
 async fn an_evicted_pool_empties_and_can_be_used_again(kit: &str) {
-    let (pool, tasks) = pool(kit, limits());
+    let (pool, tasks) = pool(kit, Limits { max_instances: NonZeroUsize::MIN, ..limits() });
     let first = inspect(&pool).await["instance"].clone();
     let start = Instant::now();
     pool.evict(true);
@@ -121,12 +122,18 @@ async fn an_evicted_pool_finishes_what_runs(kit: &str) {
 
 async fn whose_client_left_mid_body_the_guest_is_told_and_its_instance_serves_on(kit: &str) {
     let (pool, tasks) = pool(kit, Limits { max_instances: NonZeroUsize::MIN, ..limits() });
-    for round in 1..5 {
-        let endless = pool.handle(get("/endless")).await.unwrap();
-        assert_eq!(endless.instance, 1);
-        drop(endless);
-        let seen = inspect(&pool).await;
-        assert_eq!(seen["served"], round * 2, "the guest returned when it was told");
+    let stream_idle_timeout = limits().stream_idle_timeout;
+    for _ in 0..4 {
+        drop(pool.handle(get("/endless")).await.unwrap());
+        let left = Instant::now();
+        loop {
+            let answer = pool.handle(get("/inspect")).await.unwrap();
+            assert_eq!(answer.instance, 1);
+            if text(Ok(answer)).await.1.contains(r#""concurrent":1"#) {
+                break;
+            }
+            assert!(left.elapsed() < stream_idle_timeout / 2, "the guest was not told");
+        }
     }
     finish(pool, tasks).await;
 }

@@ -31,14 +31,13 @@ async fn the_most_recently_used_instance_serves_and_the_others_leave(kit: &str) 
     for request in sleeping {
         text(request.await.unwrap()).await;
     }
-    // Once all four are idle, every request goes to the same one.
-    let last = inspect(&pool).await["instance"].clone();
+    // Taken in turn, each of the four would be used every 80 ms, and none would ever leave.
     let start = Instant::now();
-    while start.elapsed() < idle_timeout * 3 / 2 {
-        assert_eq!(inspect(&pool).await["instance"], last);
+    while pool.live() > 1 {
+        assert!(start.elapsed() < idle_timeout * 4, "{} stay", pool.live());
+        inspect(&pool).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(pool.live(), 1, "the idle ones have left");
     finish(pool, tasks).await;
 }
 
@@ -145,6 +144,7 @@ async fn a_p3_instance_takes_as_many_requests_at_once_as_it_may() {
     for request in sleeping {
         instances.push(request.await.unwrap().unwrap().instance);
     }
+    instances.sort();
     assert_eq!(instances, [1, 1, 1, 1, 2, 2, 2, 2]);
     finish(pool, tasks).await;
 }

@@ -30,6 +30,11 @@ pub enum Version {
     H2,
 }
 
+/// The hosts of both kinds of guest, on the usual site.
+pub const GUESTS: [&str; 2] = ["p2.test", "p3.test"];
+
+pub const VERSIONS: [Version; 2] = [Version::H1, Version::H2];
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -186,6 +191,12 @@ pub async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut io = TcpStream::connect(address).await.expect("connect");
     io.write_all(bytes.as_ref()).await.expect("send");
     to_the_end(&mut io).await
+}
+
+/// Sends an HTTP/1.1 request, written by hand, on a connection that the answer ends.
+pub async fn ask(server: &Server, method: &str, path: &str, headers: &str) -> String {
+    let head = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+    raw(server.http, head).await
 }
 
 /// What is read until the server closes the connection.
