@@ -159,9 +159,15 @@ impl Reloader {
         for app in &apps {
             let Some(pool) = app.pool.clone() else { continue };
             let name = app.name.clone();
+            let current = self.current.clone();
             self.tasks.spawn(async move {
                 let started = Instant::now();
                 pool.emptied().await;
+                let serves = |app: &Arc<App>| app.pool.as_ref().is_some_and(|it| it.is(&pool));
+                if current.load().apps.values().any(serves) {
+                    // The change was taken back; it is merely idle.
+                    return;
+                }
                 info!(app = %name, generation, elapsed = ?started.elapsed(), "drained");
             });
         }

@@ -162,6 +162,12 @@ async fn a_change_taken_back_finds_its_instances_warm() {
         assert_eq!(again, instance, "{host} has a new instance");
         assert!(served_since > served, "{host}: {served_since} after {served}");
     }
+
+    // Idle in the end, but not drained: they serve.
+    server.wait_for_log("drained app=p3 generation=4");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.logged("drained app=p2 generation=1"), [""; 0]);
+    assert_eq!(server.logged("drained app=p3 generation=1"), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
