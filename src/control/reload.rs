@@ -25,6 +25,8 @@ pub struct Reloader {
     /// What waits for retired pools to empty.
     tasks: TaskTracker,
     retired: Vec<Arc<App>>,
+    /// Retired apps that are not kept warm any more, until their last instances are gone.
+    leaving: Vec<Arc<App>>,
     /// What was last said about the manifest or the certificates: said once.
     said: String,
     /// What is wrong with them now, and since when.
@@ -67,6 +69,7 @@ impl Reloader {
             builder,
             tasks,
             retired: Vec::new(),
+            leaving: Vec::new(),
             said: String::new(),
             wrong: (String::new(), Instant::now()),
         }
@@ -110,7 +113,7 @@ impl Reloader {
             Read::Unfinished => return outcome,
         };
 
-        self.retired.retain(|app| app.pool.as_ref().is_some_and(|pool| pool.live() > 0));
+        self.free_drained();
         let built = self
             .builder
             .build(running.number + 1, config, certificates, Some(&running), &self.retired, |_| {})
@@ -177,13 +180,22 @@ impl Reloader {
             if let Some(pool) = &app.pool {
                 pool.evict(true);
             }
+            self.leaving.push(app);
         }
+    }
+
+    /// Lets retired apps go whose last instance is gone.
+    fn free_drained(&mut self) {
+        let is_drained = |app: &mut Arc<App>| app.pool.as_ref().is_none_or(|pool| pool.live() == 0);
+        let mut drained: Vec<_> = self.retired.extract_if(.., is_drained).collect();
+        drained.extend(self.leaving.extract_if(.., is_drained));
+        self.builder.free(drained);
     }
 
     /// Lets every instance go as soon as it is idle: the process is stopping.
     pub fn evict(&self) {
         let current = self.current.load();
-        for app in current.apps.values().chain(&self.retired) {
+        for app in current.apps.values().chain(&self.retired).chain(&self.leaving) {
             if let Some(pool) = &app.pool {
                 pool.evict(true);
             }

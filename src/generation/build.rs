@@ -128,6 +128,18 @@ impl Builder {
         Built { generation: Generation::new(number, config, certificates, apps), faults, unchanged }
     }
 
+    /// Drops retired apps whose instances are gone, and their compiled code with them.
+    pub fn free(self: &Arc<Self>, apps: Vec<Arc<App>>) {
+        if apps.is_empty() {
+            return;
+        }
+        let engines = self.engines.clone();
+        self.tasks.spawn_blocking(move || {
+            engines.release();
+            drop(apps);
+        });
+    }
+
     fn lock_tried(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, (Tried, Instant)>> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }

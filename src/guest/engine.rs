@@ -3,12 +3,14 @@
 //! Concurrency support costs every call a third more CPU and every instance a
 //! quarter more, so components that cannot use it run on an engine without it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
+    WasmBacktraceDetails,
 };
 
 use super::State;
@@ -34,10 +36,12 @@ const MAX_TABLES_PER_COMPONENT: u32 = 50;
 /// Table memory kept between instances: zeroing it costs less than faulting it in again.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 
-/// Slots whose memory is returned to the system in one call. One: a slot that waits
-/// for others keeps its component's code and memory image, for good where that
-/// component is dropped meanwhile, which every reload does.
-const DECOMMIT_BATCH: usize = 1;
+/// Slots whose memory is returned to the system in one call. Until then they keep their
+/// component's code: see [`Engines::release`].
+const DECOMMIT_BATCH: usize = 16;
+
+/// A core module with one memory of one page, in WebAssembly's binary format.
+const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
 
 /// Which engine a component runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +56,7 @@ pub enum Kind {
 pub struct Side {
     pub engine: Engine,
     pub linker: Linker<State>,
+    one_page: Module,
 }
 
 /// Both engines, and the thread that interrupts their guests.
@@ -87,9 +92,41 @@ impl Engines {
         }
     }
 
+    /// Returns to the system what instances that are gone still hold: to be called before
+    /// the last handle of their component goes, or its code stays mapped.
+    ///
+    /// wasmtime collects the slots of such instances in batches, one for each core, and has
+    /// no call that returns an unfinished batch. Small instances of our own complete it.
+    /// Batches of one need none of this, and make a fresh instance a fifth dearer.
+    ///
+    /// Takes a few milliseconds: not for an async thread.
+    pub fn release(&self) {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        // wasmtime deals threads out to its batches in turn, at their first instance. Twice
+        // round, in case that others get their turn in between.
+        for _ in 0..2 * cores {
+            let complete = || [&self.plain, &self.concurrent].into_iter().for_each(Side::complete);
+            // Where there is no thread to be had, the slots wait for the next instances.
+            std::thread::scope(|scope| {
+                drop(std::thread::Builder::new().spawn_scoped(scope, complete))
+            });
+        }
+    }
+
     /// Held around guest code, so that it is interrupted.
     pub fn running(&self) -> Running<'_> {
         self.ticker.running()
+    }
+}
+
+impl Side {
+    /// Completes this thread's batch of slots.
+    fn complete(&self) {
+        for _ in 0..DECOMMIT_BATCH {
+            let mut store = Store::new(&self.engine, ());
+            // Without room there is nothing to complete: wasmtime returned all batches then.
+            let _ = Instance::new(&mut store, &self.one_page, &[]);
+        }
     }
 }
 
@@ -107,7 +144,8 @@ fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
-    Ok(Side { engine, linker })
+    let one_page = Module::from_binary(&engine, ONE_PAGE)?;
+    Ok(Side { engine, linker, one_page })
 }
 
 fn config(kind: Kind, instances: u32) -> Config {
