@@ -119,13 +119,12 @@ impl Builder {
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
 
+        let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
-            running.config == config
-                && Arc::ptr_eq(&running.certificates, &certificates)
-                && running.apps.len() == apps.len()
-                && running.apps.iter().zip(&apps).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
+            let pairs = || running.apps.values().zip(generation.apps.values());
+            running.serves_as(&generation) && pairs().all(|(a, b)| Arc::ptr_eq(a, b))
         });
-        Built { generation: Generation::new(number, config, certificates, apps), faults, unchanged }
+        Built { generation, faults, unchanged }
     }
 
     /// Drops retired apps whose instances are gone, and their compiled code with them.

@@ -75,6 +75,11 @@ impl Generation {
         Self { number, config, certificates, apps, routes }
     }
 
+    /// Whether a client would find the same here, as far as the manifest and the certificates go.
+    pub fn serves_as(&self, other: &Generation) -> bool {
+        self.config == other.config && Arc::ptr_eq(&self.certificates, &other.certificates)
+    }
+
     /// Which app answers for `path` at `host`: an exact host beats a wildcard,
     /// which beats `*`; then the longest path prefix.
     pub fn route(&self, host: &Host, path: &str) -> Route<'_> {

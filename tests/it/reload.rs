@@ -126,6 +126,7 @@ async fn a_component_that_traps_at_its_start_is_refused_and_logged_once() {
 
     assert_eq!(answer(&server, "hello.test", "/version").await, "200 00000001");
     assert_eq!(server.complaints().len(), 1, "{:#?}", server.complaints());
+    assert!(server.logged("reloaded").is_empty(), "nothing was, as far as a client can tell");
 }
 
 #[tokio::test(flavor = "multi_thread")]
