@@ -7,11 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{EXIT_FAILURE, fail};
+use crate::guest::files::check_component;
 use crate::guest::inspect::{Outline, World};
 use crate::guest::interfaces::{Support, support};
-
-/// What `run` takes at the most, too.
-const MAX_SIZE: u64 = 256 << 20;
 
 pub fn inspect(file: &Path) -> ExitCode {
     let bytes = match read(file) {
@@ -31,14 +29,7 @@ pub fn inspect(file: &Path) -> ExitCode {
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let meta = fs::metadata(file)?;
-    // A pipe or a device could go on for ever.
-    if !meta.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    if meta.len() > MAX_SIZE {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20)));
-    }
+    check_component(&fs::metadata(file)?)?;
     fs::read(file)
 }
 

@@ -7,10 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::guest::component::Digest;
+use crate::guest::files::{MAX_COMPONENT, check_component};
 use crate::settle::is_fresh;
-
-/// A larger component is refused: it is read into memory whole.
-const MAX_SIZE: u64 = 256 << 20;
 
 /// What was known of each file when it was last read.
 #[derive(Default)]
@@ -65,16 +63,13 @@ impl Files {
     /// # Errors
     /// As [`Self::look`].
     pub fn read(&mut self, path: &Path) -> io::Result<Content> {
+        check_component(&std::fs::metadata(path)?)?;
         let mut file = File::open(path)?;
         let before = file.metadata()?;
-        if !before.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        if before.len() > MAX_SIZE {
-            return Err(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20)));
-        }
+        // What was opened may be another file by now.
+        check_component(&before)?;
         let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
-        (&mut file).take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+        (&mut file).take(MAX_COMPONENT + 1).read_to_end(&mut bytes)?;
         let fingerprint = Fingerprint::of(&before);
         if Fingerprint::of(&file.metadata()?) != fingerprint {
             return Err(io::Error::new(
@@ -120,6 +115,16 @@ mod tests {
             assert_eq!(content.digest, Digest::of(&[round]));
             assert!(content.fresh);
         }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.wasm");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = Files::default().look(&path).map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "it is not a file");
     }
 
     #[test]

@@ -1,18 +1,36 @@
-//! Files that tidegate writes by itself, in directories where it also clears up:
-//! compiled code and profiles.
+//! Files of components, which are read, and those that tidegate writes by itself, in
+//! directories where it also clears up: compiled code and profiles.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// A larger component is refused: it is read into memory whole.
+pub const MAX_COMPONENT: u64 = 256 << 20;
+
 /// A temporary file older than this was left by a crash.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// What temporary files have in their extension, before numbers that make them unique.
 const TEMPORARY: &str = "tmp-";
+
+/// Whether what `meta` describes can be read as a component: to be asked before it is
+/// opened, as opening a pipe would wait for a writer.
+///
+/// # Errors
+/// Why not.
+pub fn check_component(meta: &Metadata) -> io::Result<()> {
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if meta.len() > MAX_COMPONENT {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_COMPONENT >> 20)));
+    }
+    Ok(())
+}
 
 /// Writes a private file so that a reader, and a crash, sees all of it or nothing.
 pub fn write_by_rename(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -7,7 +7,7 @@ mod bounds;
 pub mod cache;
 pub mod component;
 pub mod engine;
-mod files;
+pub mod files;
 pub mod inspect;
 pub mod interfaces;
 mod output;
