@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
+use tidegate::limit::Tally;
 use tidegate::pool::{Blueprint, Pool, Request};
 use tidegate::request_id::RequestId;
 use tokio_util::task::TaskTracker;
@@ -229,6 +230,7 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
             memory: usize::try_from(limits.memory).expect("it fits"),
         },
         limits,
+        tally: Tally::new(None),
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

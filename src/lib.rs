@@ -14,7 +14,7 @@
 //! pool          the handler pool: which instance takes which request, for how long
 //! guest         everything that runs guest code: engines, components, stores, profiles
 //! config        everything about the manifest
-//! logging, shutdown, settle, systemd, request_id: leaves
+//! limit, logging, shutdown, settle, systemd, request_id: leaves
 //! ```
 //!
 //! Imports go downwards only. A request: the listener accepts, the connection
@@ -40,6 +40,7 @@ pub mod config;
 pub mod control;
 pub mod generation;
 pub mod guest;
+pub mod limit;
 pub mod logging;
 pub mod pool;
 pub mod request_id;

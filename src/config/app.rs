@@ -1,12 +1,13 @@
 //! Apps as the manifest configures them, with the defaults it need not repeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Located;
+use super::origin::Origin;
 
 /// Leaves room for a generation, an instance and `.json` in a file name of 255 bytes.
 const MAX_APP_NAME: usize = 200;
@@ -25,6 +26,8 @@ pub struct App {
     /// Arguments the guest sees.
     pub args: Vec<String>,
     pub limits: Limits,
+    /// What the guest may reach outside; nothing by default.
+    pub outbound: BTreeSet<Origin>,
     /// Absent: nothing is sampled.
     pub profile: Option<Profile>,
 }
@@ -40,11 +43,37 @@ pub struct Limits {
     pub post_return_timeout: Duration,
     /// An idle instance is dropped after this.
     pub idle_timeout: Duration,
+    /// Its share of the CPU, against those of other apps that want it at the same time.
+    pub cpu_weight: NonZeroUsize,
+    /// Guest CPU of one request, apart from the time that passes.
+    pub cpu_time: Duration,
     pub max_requests_per_instance: NonZeroUsize,
     pub max_concurrent_per_instance: NonZeroUsize,
     pub max_instances: NonZeroUsize,
-    /// Bytes of all linear memories of an instance together.
+    /// Bytes of all linear memories and tables of an instance together.
     pub memory: u64,
+    /// The same of all instances of the app.
+    pub app_memory: u64,
+    /// Requests in instances, from their dispatch to the last byte of their responses.
+    pub max_in_flight: NonZeroUsize,
+    /// Requests that wait; none where it is 0.
+    pub queue: usize,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
+    /// Bytes.
+    pub max_request_body: u64,
+    /// Bytes.
+    pub max_response_body: u64,
+    /// Lines of guest output a second, in the long run.
+    pub log_rate: NonZeroUsize,
+    /// Lines of guest output at once, after a time of silence.
+    pub log_burst: NonZeroUsize,
+    /// Outbound requests under way at a time.
+    pub max_outbound: NonZeroUsize,
+    /// For each phase of an outbound request; a guest may ask for less.
+    pub outbound_timeout: Duration,
+    /// Bytes of an outbound request's body, and of its response's.
+    pub max_outbound_body: u64,
 }
 
 /// Sampling of guest code, per store.
@@ -95,10 +124,23 @@ impl Default for Limits {
             stream_idle_timeout: Duration::from_secs(60),
             post_return_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            cpu_weight: const { count(100) },
+            cpu_time: Duration::from_secs(10),
             max_requests_per_instance: const { count(1000) },
             max_concurrent_per_instance: const { count(16) },
             max_instances: const { count(64) },
             memory: 128 << 20,
+            app_memory: 1 << 30,
+            max_in_flight: const { count(1024) },
+            queue: 1024,
+            queue_timeout: Duration::from_secs(10),
+            max_request_body: 64 << 20,
+            max_response_body: 1 << 30,
+            log_rate: const { count(100) },
+            log_burst: const { count(1000) },
+            max_outbound: const { count(32) },
+            outbound_timeout: Duration::from_secs(30),
+            max_outbound_body: 64 << 20,
         }
     }
 }

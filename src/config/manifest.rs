@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::app::{App, AppName};
+use super::clients::{clients, compile};
 use super::hosts::{Hosts, by_pattern};
 use super::paths::Paths;
 use super::pattern::HostPattern;
@@ -64,6 +65,8 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     let server = root.section("server", server);
+    let clients = root.section("clients", clients);
+    let compile = root.section("compile", compile);
     let log = root.section("log", log);
     let defaults = root.section("defaults", |table| {
         table.take("component", |value| {
@@ -90,7 +93,18 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     let mut folders: Vec<_> = hosts.folders.into_iter().map(|folder| folder.path).collect();
     folders.sort();
     folders.dedup();
-    Config { path, server, log, apps, hosts: hosts.paths, folders, certificates, warnings }
+    Config {
+        path,
+        server,
+        clients,
+        compile,
+        log,
+        apps,
+        hosts: hosts.paths,
+        folders,
+        certificates,
+        warnings,
+    }
 }
 
 fn certificates(table: &mut Table<'_>) -> BTreeMap<HostPattern, CertificateFiles> {

@@ -4,10 +4,12 @@
 //! names contain is for `guest` and `server` to judge.
 
 mod app;
+mod clients;
 mod folder;
 mod host;
 mod hosts;
 mod manifest;
+mod origin;
 mod paths;
 mod pattern;
 mod problem;
@@ -29,7 +31,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use app::{App, AppName, Limits, Profile};
+pub use clients::{Clients, Compile};
 pub use host::Host;
+pub use origin::{Origin, OriginScheme};
 pub use paths::Paths;
 pub use pattern::{HostPattern, InvalidHost};
 pub use problem::{Located, Place, Problem, Problems};
@@ -43,6 +47,8 @@ pub struct Config {
     /// The manifest's own path, absolute.
     pub path: PathBuf,
     pub server: Server,
+    pub clients: Clients,
+    pub compile: Compile,
     pub log: Log,
     /// By name. A component found in a folder is an app named after its host.
     pub apps: BTreeMap<AppName, App>,
@@ -69,6 +75,9 @@ pub struct Server {
     /// Absolute.
     pub state_dir: PathBuf,
     pub drain_timeout: Duration,
+    /// Bytes that all instances of all apps may take together. Absent: a part of what the
+    /// machine, or the control group, has.
+    pub memory: Option<u64>,
 }
 
 /// Where and how the log is written.

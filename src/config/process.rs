@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::problem::Located;
 use super::read::Table;
-use super::settings::{MAX_KEPT_FILES, MAX_TIMEOUT, MAX_TOTAL_SIZE, count};
+use super::settings::{MAX_KEPT_FILES, MAX_NODE_MEMORY, MAX_TIMEOUT, MAX_TOTAL_SIZE, count};
 use super::{Log, LogFormat, LogLevel, Rotation, Server};
 
 const MAX_LISTENERS: usize = 64;
+/// Less has no room for a few instances.
+const MIN_SERVER_MEMORY: u64 = 16 << 20;
 
 /// Reads `[server]`.
 pub(super) fn server(table: &mut Table<'_>) -> Server {
@@ -28,6 +30,7 @@ pub(super) fn server(table: &mut Table<'_>) -> Server {
         drain_timeout: table
             .take("drain_timeout", |v| v.duration(MAX_TIMEOUT))
             .unwrap_or(Duration::from_secs(30)),
+        memory: table.take("memory", |value| value.size(MIN_SERVER_MEMORY, MAX_NODE_MEMORY)),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What an app can be told, for itself or in `[defaults]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::app::{App, AppName, Limits, Profile};
+use super::origin::Origin;
 use super::problem::Located;
 use super::read::{Table, Value, quoted};
 
@@ -22,6 +23,13 @@ const MAX_REQUESTS_PER_INSTANCE: usize = 1_000_000_000;
 const MIN_MEMORY: u64 = 64 << 10;
 /// Addresses of guests have 32 bits.
 const MAX_MEMORY: u64 = 4 << 30;
+pub(super) const MAX_NODE_MEMORY: u64 = 1 << 50;
+const MAX_CPU_WEIGHT: usize = 10_000;
+const MAX_IN_FLIGHT: usize = 1_000_000;
+const MAX_BODY: u64 = 1 << 50;
+const MAX_LOG_LINES: usize = 1_000_000;
+const MAX_OUTBOUND: usize = 10_000;
+const MAX_ORIGINS: usize = 256;
 
 /// What `[defaults]` and an app can both say.
 #[derive(Clone, Default)]
@@ -29,6 +37,7 @@ pub(super) struct Settings {
     env: BTreeMap<String, String>,
     args: Vec<String>,
     limits: Limits,
+    outbound: BTreeSet<Origin>,
     profile: Option<Profile>,
 }
 
@@ -40,6 +49,7 @@ impl Settings {
             env: self.env,
             args: self.args,
             limits: self.limits,
+            outbound: self.outbound,
             profile: self.profile,
         }
     }
@@ -56,6 +66,9 @@ pub(super) fn settings(table: &mut Table<'_>, base: &Settings) -> Settings {
             .take("args", |value| value.strings("--verbose"))
             .unwrap_or_else(|| base.args.clone()),
         limits: limits(table, &base.limits),
+        outbound: table
+            .take("outbound", |value| value.origins(MAX_ORIGINS))
+            .unwrap_or_else(|| base.outbound.clone()),
         profile: match table.take("profile", |value| profile(value, base.profile.as_ref())) {
             Some(profile) => profile,
             None => base.profile.clone(),
@@ -70,27 +83,53 @@ fn limits(table: &mut Table<'_>, base: &Limits) -> Limits {
     let stream_idle_timeout = timeout("stream_idle_timeout", base.stream_idle_timeout);
     let post_return_timeout = timeout("post_return_timeout", base.post_return_timeout);
     let idle_timeout = timeout("idle_timeout", base.idle_timeout);
+    let cpu_time = timeout("cpu_time", base.cpu_time);
+    let queue_timeout = timeout("queue_timeout", base.queue_timeout);
+    let outbound_timeout = timeout("outbound_timeout", base.outbound_timeout);
 
     let mut count = |key, most, base| table.take(key, |value| value.count(most)).unwrap_or(base);
+    let cpu_weight = count("cpu_weight", MAX_CPU_WEIGHT, base.cpu_weight);
+    let max_requests_per_instance = count(
+        "max_requests_per_instance",
+        MAX_REQUESTS_PER_INSTANCE,
+        base.max_requests_per_instance,
+    );
+    let max_concurrent_per_instance = count(
+        "max_concurrent_per_instance",
+        MAX_CONCURRENT_PER_INSTANCE,
+        base.max_concurrent_per_instance,
+    );
+    let max_instances = count("max_instances", MAX_INSTANCES, base.max_instances);
+    let max_in_flight = count("max_in_flight", MAX_IN_FLIGHT, base.max_in_flight);
+    let log_rate = count("log_rate", MAX_LOG_LINES, base.log_rate);
+    let log_burst = count("log_burst", MAX_LOG_LINES, base.log_burst);
+    let max_outbound = count("max_outbound", MAX_OUTBOUND, base.max_outbound);
+    let queue = table.take("queue", |value| value.number(MAX_IN_FLIGHT)).unwrap_or(base.queue);
+
+    let mut size =
+        |key, least, most, base| table.take(key, |value| value.size(least, most)).unwrap_or(base);
     Limits {
         request_timeout,
         stream_idle_timeout,
         post_return_timeout,
         idle_timeout,
-        max_requests_per_instance: count(
-            "max_requests_per_instance",
-            MAX_REQUESTS_PER_INSTANCE,
-            base.max_requests_per_instance,
-        ),
-        max_concurrent_per_instance: count(
-            "max_concurrent_per_instance",
-            MAX_CONCURRENT_PER_INSTANCE,
-            base.max_concurrent_per_instance,
-        ),
-        max_instances: count("max_instances", MAX_INSTANCES, base.max_instances),
-        memory: table
-            .take("memory", |value| value.size(MIN_MEMORY, MAX_MEMORY))
-            .unwrap_or(base.memory),
+        cpu_weight,
+        cpu_time,
+        max_requests_per_instance,
+        max_concurrent_per_instance,
+        max_instances,
+        memory: size("memory", MIN_MEMORY, MAX_MEMORY, base.memory),
+        app_memory: size("app_memory", MIN_MEMORY, MAX_NODE_MEMORY, base.app_memory),
+        max_in_flight,
+        queue,
+        queue_timeout,
+        max_request_body: size("max_request_body", 0, MAX_BODY, base.max_request_body),
+        max_response_body: size("max_response_body", 0, MAX_BODY, base.max_response_body),
+        log_rate,
+        log_burst,
+        max_outbound,
+        outbound_timeout,
+        max_outbound_body: size("max_outbound_body", 0, MAX_BODY, base.max_outbound_body),
     }
 }
 

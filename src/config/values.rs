@@ -1,5 +1,6 @@
 //! Readers of single values: each says what it expected, with an example, and what it found.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use toml::de::{DeInteger, DeValue};
 
+use super::origin::Origin;
 use super::problem::Located;
 use super::read::{Value, enumerated, quoted};
 use super::suggest::closest;
@@ -61,8 +63,13 @@ impl<'a> Value<'a> {
 
         if size < least {
             let what = format!("a size of at least {}", size_text(least));
-            let meant = if size == 0 { 128 } else { size };
-            return self.expected(&what, size_help(&meant.to_string()));
+            // A number without a unit may have been meant to have one.
+            let help = match (self.integer(), size) {
+                (_, 0) => size_help("128"),
+                (Some(number), _) => size_help(&number.to_string()),
+                (None, _) => format!("write \"{}\" or more", size_text(least)),
+            };
+            return self.expected(&what, help);
         }
         if size > most {
             let most = size_text(most);
@@ -90,6 +97,18 @@ impl<'a> Value<'a> {
             Some(count) if count.get() <= most => Some(count),
             Some(_) => self.expected(&what, format!("write {most} or less")),
             None => self.expected(&what, "write 1 or more"),
+        }
+    }
+
+    /// A number from 0 to `most`.
+    pub fn number(&self, most: usize) -> Option<usize> {
+        let number = self.integer().and_then(|number| usize::try_from(number).ok());
+        match number.filter(|number| *number <= most) {
+            Some(number) => Some(number),
+            None => self.expected(
+                &format!("a whole number from 0 to {most}"),
+                "write a number without quotes, such as 0",
+            ),
         }
     }
 
@@ -180,6 +199,24 @@ impl<'a> Value<'a> {
         all(items
             .iter()
             .map(|item| Some(Located { value: item.address()?, place: item.place.clone() })))
+    }
+
+    /// Origins that may be reached, at most so many.
+    pub fn origins(&self, most: usize) -> Option<BTreeSet<Origin>> {
+        let example = quoted(self.text().unwrap_or("https://api.example.com"));
+        let items = self.as_list("a list of origins", &format!("write [{example}]"))?;
+        if items.len() > most {
+            return self.reject(
+                format!("expected at most {most} origins, found {}", items.len()),
+                "leave some out",
+            );
+        }
+        let origins = items.iter().map(|item| match item.text().map(Origin::parse) {
+            Some(Ok(origin)) => Some(origin),
+            Some(Err(fault)) => item.reject(fault.to_string(), fault.help()),
+            None => item.expected("an origin", "write \"https://api.example.com\""),
+        });
+        all(origins).map(BTreeSet::from_iter)
     }
 
     fn address(&self) -> Option<SocketAddr> {

@@ -22,6 +22,7 @@ use crate::guest::component::Digest;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError, Engines};
+use crate::limit::Tally;
 use crate::pool::{Blueprint, Failure, Pool};
 use crate::settle::SETTLE;
 
@@ -34,6 +35,8 @@ pub struct Builder {
     files: Mutex<Files>,
     /// What could not be served when it was last tried, and since when: it is not compiled again.
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
+    /// One for each app, whatever pools it has had.
+    tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
     /// One permit for each core that may compile: all but one.
     cores: Arc<Semaphore>,
 }
@@ -69,6 +72,7 @@ impl Builder {
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
+            tallies: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
     }
@@ -118,6 +122,7 @@ impl Builder {
         self.lock_files()
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
+        self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -137,6 +142,16 @@ impl Builder {
             engines.release();
             drop(apps);
         });
+    }
+
+    fn tally(&self, app: &AppName) -> Arc<Tally> {
+        let mut tallies = self.lock_tallies();
+        let new = || Tally::new(Some(app.as_str().into()));
+        tallies.entry(app.clone()).or_insert_with(new).clone()
+    }
+
+    fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_tried(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, (Tried, Instant)>> {
@@ -306,6 +321,7 @@ impl Job {
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
             },
             limits: settings.limits.clone(),
+            tally: self.builder.tally(&self.name),
             profiler: settings.profile.clone().map(|profile| {
                 Profiler::new(profile, name, self.number, self.builder.tasks.clone())
             }),

@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::guest::profile::{Profiler, Recording};
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
+use crate::limit::Tally;
 use crate::request_id::RequestId;
 
 /// A component with the settings of one app: what its pool makes instances of.
@@ -22,6 +23,8 @@ pub struct Blueprint {
     pub component: Arc<Component>,
     pub template: Template,
     pub limits: Limits,
+    /// How often the app reached its limits, in this pool and in those before it.
+    pub tally: Arc<Tally>,
     pub profiler: Option<Profiler>,
     /// The generation that made the pool, for names in logs and profiles.
     pub generation: u64,

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
+use tidegate::limit::Tally;
 use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
 use tokio_util::task::TaskTracker;
@@ -56,6 +57,7 @@ pub fn limits() -> Limits {
         max_concurrent_per_instance: NonZeroUsize::new(16).unwrap(),
         max_instances: NonZeroUsize::new(8).unwrap(),
         memory: 64 << 20,
+        ..Limits::default()
     }
 }
 
@@ -81,6 +83,7 @@ pub fn blueprint(
             memory: usize::try_from(limits.memory).unwrap(),
         },
         limits,
+        tally: Tally::new(Some(name.into())),
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),

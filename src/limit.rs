@@ -1,0 +1,186 @@
+//! Limits that were reached: each is counted, and said in the log by its name in the manifest.
+//!
+//! A hostile tenant or client reaches its limits as often as it likes, so a
+//! limit is logged at once and then at most once a second, with how often it
+//! was reached meanwhile: the log tells all and cannot be flooded.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tracing::warn;
+
+/// How long a limit that was logged is only counted.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Declares the limits with the names that logs and metrics give them.
+macro_rules! limits {
+    ($($variant:ident => $name:literal,)+) => {
+        /// What was reached. Its name is the manifest's key, where it has one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Limit {
+            $($variant,)+
+        }
+
+        impl Limit {
+            /// Every limit, in the order of [`Tally`]'s rows.
+            pub const ALL: &[Limit] = &[$(Limit::$variant,)+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Limit::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    // An app's.
+    CpuTime => "cpu_time",
+    Memory => "memory",
+    AppMemory => "app_memory",
+    MaxInFlight => "max_in_flight",
+    Queue => "queue",
+    QueueTimeout => "queue_timeout",
+    MaxRequestBody => "max_request_body",
+    MaxResponseBody => "max_response_body",
+    LogRate => "log_rate",
+    Outbound => "outbound",
+    MaxOutbound => "max_outbound",
+    OutboundTimeout => "outbound_timeout",
+    MaxOutboundBody => "max_outbound_body",
+    // The node's.
+    ServerMemory => "server.memory",
+    Instances => "instances",
+    // Clients'.
+    MaxConnections => "clients.max_connections",
+    MaxConnectionsPerAddress => "clients.max_connections_per_address",
+    MaxHandshakes => "clients.max_handshakes",
+    HandshakeTimeout => "clients.handshake_timeout",
+    HeadTimeout => "clients.head_timeout",
+    BodyTimeout => "clients.body_timeout",
+    MinBodyRate => "clients.min_body_rate",
+    WriteTimeout => "clients.write_timeout",
+    MaxHead => "clients.max_head",
+    MaxHeaders => "clients.max_headers",
+    MaxUri => "clients.max_uri",
+    // A compilation's.
+    CompileCpuTime => "compile.cpu_time",
+    CompileTimeout => "compile.timeout",
+    CompileMemory => "compile.memory",
+}
+
+/// How often each limit of one app, or of all clients, was reached.
+#[derive(Debug)]
+pub struct Tally {
+    app: Option<Arc<str>>,
+    rows: [Row; Limit::ALL.len()],
+    /// For the task that says later what was only counted.
+    me: Weak<Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    reached: AtomicU64,
+    /// Of those, how many the log has told.
+    told: AtomicU64,
+    quiet: AtomicBool,
+}
+
+impl Tally {
+    /// Nothing was reached yet; `app` stands in the log lines.
+    pub fn new(app: Option<Arc<str>>) -> Arc<Tally> {
+        Arc::new_cyclic(|me| Tally { app, rows: Default::default(), me: me.clone() })
+    }
+
+    /// `limit` was reached. `by` says in the log line who or what reached it.
+    pub fn reached(&self, limit: Limit, by: impl fmt::Display) {
+        let row = &self.rows[limit as usize];
+        row.reached.fetch_add(1, SeqCst);
+        if row.quiet.swap(true, SeqCst) {
+            return;
+        }
+        self.tell(limit, &by);
+        match (Handle::try_current(), self.me.upgrade()) {
+            (Ok(runtime), Some(tally)) => drop(runtime.spawn(tally.pause(limit))),
+            // Nothing could say later what is only counted now.
+            (Err(_), _) | (_, None) => row.quiet.store(false, SeqCst),
+        }
+    }
+
+    /// How often `limit` was reached.
+    pub fn times(&self, limit: Limit) -> u64 {
+        self.rows[limit as usize].reached.load(Relaxed)
+    }
+
+    /// Says after a while how often the limit was reached meanwhile, for as long as it is.
+    ///
+    /// It ends within [`QUIET`] of the last time, and is no work to wait for.
+    async fn pause(self: Arc<Self>, limit: Limit) {
+        let row = &self.rows[limit as usize];
+        loop {
+            tokio::time::sleep(QUIET).await;
+            if row.is_told() {
+                row.quiet.store(false, SeqCst);
+                // Who came in between saw that it was quiet, and left it to us.
+                if row.is_told() || row.quiet.swap(true, SeqCst) {
+                    return;
+                }
+            }
+            self.tell(limit, &"meanwhile");
+        }
+    }
+
+    fn tell(&self, limit: Limit, by: &dyn fmt::Display) {
+        let row = &self.rows[limit as usize];
+        let reached = row.reached.load(SeqCst);
+        let times = reached.saturating_sub(row.told.swap(reached, SeqCst));
+        warn!(app = self.app.as_deref(), limit = limit.name(), times, %by, "a limit was reached");
+    }
+}
+
+impl Row {
+    fn is_told(&self) -> bool {
+        self.reached.load(SeqCst) == self.told.load(SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_counted_each_time_and_told_in_the_end() {
+        let tally = Tally::new(Some("app".into()));
+        for _ in 0..1000 {
+            tally.reached(Limit::CpuTime, "a request");
+        }
+        let row = &tally.rows[Limit::CpuTime as usize];
+        assert_eq!((tally.times(Limit::CpuTime), row.told.load(Relaxed)), (1000, 1));
+
+        tokio::time::sleep(QUIET * 3).await;
+        assert_eq!(row.told.load(Relaxed), 1000);
+        assert!(!tally.rows[Limit::CpuTime as usize].quiet.load(Relaxed));
+        assert_eq!(tally.times(Limit::Memory), 0);
+    }
+
+    #[test]
+    fn outside_of_a_runtime_each_time_is_told() {
+        let tally = Tally::new(None);
+        tally.reached(Limit::Memory, "a test");
+        tally.reached(Limit::Memory, "a test");
+        assert_eq!(tally.rows[Limit::Memory as usize].told.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn each_limit_has_a_row_of_its_own_name() {
+        let mut names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), Limit::ALL.len());
+        assert!(Limit::ALL.iter().enumerate().all(|(row, limit)| *limit as usize == row));
+    }
+}
