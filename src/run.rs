@@ -12,6 +12,7 @@ use crate::control::{self, Hint, Reloader};
 use crate::generation::{Builder, Current};
 use crate::guest::Engines;
 use crate::guest::cache::Cache;
+use crate::limit::Tally;
 use crate::server::{self, BindError, Bound, Listeners};
 use crate::shutdown::Shutdown;
 use crate::systemd;
@@ -77,7 +78,8 @@ pub async fn start(config: Config, progress: impl Fn(&AppName)) -> Result<Runnin
     let current = Arc::new(Current::new(built.generation));
 
     let addresses: Vec<_> = parts.listeners.addresses().collect();
-    server::serve(parts.listeners, Arc::clone(&current), &shutdown).map_err(StartError::Serve)?;
+    server::serve(parts.listeners, Arc::clone(&current), Tally::new(None), &shutdown)
+        .map_err(StartError::Serve)?;
     let reloader =
         Reloader::new(manifest, Arc::clone(&current), parts.builder, shutdown.tasks().clone());
     let hint = Hint::default();

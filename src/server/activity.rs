@@ -1,12 +1,14 @@
-//! What a connection is doing, and since when: from this its time limits follow.
+//! What a connection is doing, and since when: from this its deadlines follow.
 //!
 //! hyper has a timer of its own for request heads, which it makes and drops
 //! with each request, and which counts the idle time before a head as part of
 //! it. Here a connection has one timer, set again only when it fires or when a
 //! head comes in pieces.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -18,15 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
-/// From the first byte of a request's head, or from the connection's start, to its last.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Between the end of a response and the next request.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a client may take nothing of what is written to it.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::config::Clients;
+use crate::limit::{Limit, Tally};
 
 /// How long a connection that is being closed may take for it, once no request runs.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,36 +34,66 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// while it sends may never see the answer that tells it to stop.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a guest may take to answer for an upload that failed because its client was too slow.
+pub const LATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How soon a connection that was dismissed is looked at again while a request runs.
+const DISMISSED_LOOK: Duration = Duration::from_secs(1);
+
 /// Bytes thrown away at once.
 const SCRAP: usize = 16 * 1024;
 
 const NEVER: u64 = u64::MAX;
 
-/// Shared by a connection, its socket and the bodies of its responses. Times are in milliseconds from its start.
+/// Shared by a connection, its socket and its requests. Times are in milliseconds from its start.
 #[derive(Debug)]
 pub struct Activity {
+    /// What the client may do, from the generation that served when it came.
+    pub limits: Clients,
+    client: IpAddr,
+    tally: Arc<Tally>,
+    /// Asks for its end, as the process' stop does.
+    stop: CancellationToken,
     start: Instant,
     /// Whether what is read while no request runs is a head: on HTTP/2 it may be anything.
-    reads_are_heads: bool,
+    reads_are_heads: AtomicBool,
     /// Requests whose response is not complete.
     requests: AtomicUsize,
     head_since: AtomicU64,
     idle_since: AtomicU64,
+    /// A block of headers, or another frame, is there in part.
+    block_since: AtomicU64,
     stalled_since: AtomicU64,
+    closing_since: AtomicU64,
+    /// The upload of a request on HTTP/1 failed, as its client was too slow.
+    late_since: AtomicU64,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
     lingers_since: AtomicU64,
+    /// When its age is reached, and NEVER once that has been seen.
+    age_due: AtomicU64,
+    /// It takes no more requests than that which is answered next.
+    old: AtomicBool,
+    dismissed: AtomicBool,
     /// An answer whose end is the connection's was cut.
     cut: AtomicBool,
 }
 
-/// Why a connection is closed.
+/// What is done about a connection, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub enum Due {
+    /// A head, or the first one, is not complete.
     Head,
+    /// No request came.
     Idle,
+    /// The client takes nothing.
     Stall,
+    /// An upload that nobody reads has been taken in for long enough.
     Linger,
+    /// The client was too slow with an upload, and there has been time to tell it.
+    Late,
+    /// It has been open for long.
+    Age,
 }
 
 /// A request that runs. Dropping it says that its response is complete.
@@ -74,18 +101,61 @@ pub enum Limit {
 pub struct Running(Arc<Activity>);
 
 impl Activity {
-    pub fn new(reads_are_heads: bool) -> Activity {
+    /// Of a connection that was accepted now.
+    pub fn new(
+        limits: Clients,
+        client: IpAddr,
+        tally: Arc<Tally>,
+        stop: CancellationToken,
+    ) -> Activity {
         Activity {
+            age_due: AtomicU64::new(millis(jittered(limits.max_age))),
+            limits,
+            client,
+            tally,
+            stop,
             start: Instant::now(),
-            reads_are_heads,
+            reads_are_heads: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            block_since: AtomicU64::new(NEVER),
             stalled_since: AtomicU64::new(NEVER),
+            closing_since: AtomicU64::new(NEVER),
+            late_since: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             lingers_since: AtomicU64::new(NEVER),
+            old: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
         }
+    }
+
+    /// Who is at the other end.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// Cancelled when the connection is to end.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// When the first head has to be complete, for as long as nothing else is known.
+    pub fn head_due(&self) -> Instant {
+        self.start + self.limits.head_timeout
+    }
+
+    /// The handshake is over: what it took is not the first head's.
+    pub fn shaken(&self) {
+        let now = self.now();
+        self.head_since.store(now, Relaxed);
+        self.idle_since.store(now, Relaxed);
+    }
+
+    /// The protocol is HTTP/1: all that comes while no request runs is a head.
+    pub fn reads_are_heads(&self) {
+        self.reads_are_heads.store(true, Relaxed);
     }
 
     /// A request's head is complete.
@@ -96,37 +166,122 @@ impl Activity {
         Running(Arc::clone(self))
     }
 
+    /// On HTTP/2, a block of headers has begun that is not complete, or is.
+    ///
+    /// Nothing else can come before its end, whatever runs.
+    pub fn header_block(&self, open: bool) {
+        let was_open = self.block_since.load(Relaxed) != NEVER;
+        if open != was_open {
+            self.block_since.store(if open { self.now() } else { NEVER }, Relaxed);
+        }
+    }
+
     /// The request's body is dropped before its end.
     pub fn leave_unread(&self) {
         self.unread.store(true, Relaxed);
     }
 
-    /// When the connection is to be closed if nothing happens until then, and why. None while a request runs.
-    pub fn due(&self) -> Option<(Instant, Limit)> {
-        let at = |since: &AtomicU64, limit: Duration| match since.load(Relaxed) {
-            NEVER => None,
-            since => Some(self.start + Duration::from_millis(since) + limit),
+    /// On HTTP/1, the client of the request that runs was too slow with its body.
+    pub fn end_late(&self) {
+        self.late_since.store(self.now(), Relaxed);
+        self.stop.cancel();
+    }
+
+    /// The connection is to go once no request runs, and nobody waits for its goodbye.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Relaxed);
+    }
+
+    /// Whether it was dismissed, and no request runs.
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Relaxed) && self.requests.load(Relaxed) == 0
+    }
+
+    /// Since when no request runs. None while one does.
+    pub fn rests_since(&self) -> Option<Instant> {
+        let rests = self.requests.load(Relaxed) == 0;
+        rests.then(|| self.start + Duration::from_millis(self.idle_since.load(Relaxed)))
+    }
+
+    /// The connection is told to take no more requests.
+    pub fn close(&self) {
+        self.closing_since.store(self.now(), Relaxed);
+    }
+
+    /// Whether it was told to take no more requests.
+    pub fn is_closing(&self) -> bool {
+        self.closing_since.load(Relaxed) != NEVER
+    }
+
+    /// The connection's age is reached: on HTTP/1 the next answer says so.
+    pub fn retire(&self) {
+        self.age_due.store(NEVER, Relaxed);
+        self.old.store(true, Relaxed);
+    }
+
+    /// Whether its age is reached.
+    pub fn is_old(&self) -> bool {
+        self.old.load(Relaxed)
+    }
+
+    /// Counts a limit that this client has reached.
+    pub fn reached(&self, limit: Limit) {
+        self.tally.reached(limit, self.client);
+    }
+
+    /// What is to be done if nothing happens until then.
+    pub fn due(&self) -> Option<(Instant, Due)> {
+        let lingers = after(&self.lingers_since, LINGER_TIMEOUT);
+        let (at, due) = if lingers != NEVER {
+            (lingers, Due::Linger)
+        } else {
+            let limits = &self.limits;
+            let rest = match self.requests.load(Relaxed) {
+                0 => self.rest_due(),
+                _ => (NEVER, Due::Idle),
+            };
+            let stall = (after(&self.stalled_since, limits.write_timeout), Due::Stall);
+            let block = (after(&self.block_since, limits.head_timeout), Due::Head);
+            let late = (after(&self.late_since, LATE_TIMEOUT), Due::Late);
+            let age = (self.age_due.load(Relaxed), Due::Age);
+            let least = |a: (u64, Due), b: (u64, Due)| if b.0 < a.0 { b } else { a };
+            [stall, block, late, age].into_iter().fold(rest, least)
         };
-        if let Some(lingers) = at(&self.lingers_since, LINGER_TIMEOUT) {
-            return Some((lingers, Limit::Linger));
+        (at != NEVER).then(|| (self.start + Duration::from_millis(at), due))
+    }
+
+    /// What is due of a connection on which no request runs.
+    fn rest_due(&self) -> (u64, Due) {
+        let closing = self.closing_since.load(Relaxed);
+        if closing != NEVER {
+            // Nothing is awaited any more but the other end's goodbye.
+            let since = closing.max(self.idle_since.load(Relaxed));
+            return (since.saturating_add(millis(CLOSE_TIMEOUT)), Due::Idle);
         }
-        let stall = at(&self.stalled_since, STALL_TIMEOUT).map(|at| (at, Limit::Stall));
-        if self.requests.load(Relaxed) > 0 {
-            return stall;
+        match after(&self.head_since, self.limits.head_timeout) {
+            NEVER => (after(&self.idle_since, self.limits.keep_alive_timeout), Due::Idle),
+            head => (head, Due::Head),
         }
-        let head = at(&self.head_since, HEAD_TIMEOUT).map(|at| (at, Limit::Head));
-        let waits = head.or_else(|| at(&self.idle_since, IDLE_TIMEOUT).map(|at| (at, Limit::Idle)));
-        [stall, waits].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// After how long to look again at a connection of which nothing is due before.
+    ///
+    /// On HTTP/2 a request may end without the connection's task being woken.
+    pub fn look_again(&self) -> Duration {
+        match self.dismissed.load(Relaxed) {
+            true => DISMISSED_LOOK,
+            false => self.limits.keep_alive_timeout,
+        }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER - 1)
+        millis(self.start.elapsed()).min(NEVER - 1)
     }
 
     fn has_read(&self) {
-        if self.reads_are_heads
-            && self.requests.load(Relaxed) == 0
+        if self.requests.load(Relaxed) == 0
             && self.head_since.load(Relaxed) == NEVER
+            && self.reads_are_heads.load(Relaxed)
         {
             self.head_since.store(self.now(), Relaxed);
         }
@@ -138,6 +293,23 @@ impl Activity {
             self.stalled_since.store(if progress { NEVER } else { self.now() }, Relaxed);
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+/// `limit` later than `since`, which may be never.
+fn after(since: &AtomicU64, limit: Duration) -> u64 {
+    since.load(Relaxed).saturating_add(millis(limit))
+}
+
+/// A tenth more or less, so that connections that came together do not go together.
+fn jittered(age: Duration) -> Duration {
+    // Its keys are random, and differ each time.
+    let random = RandomState::new().hash_one(0_u8);
+    let part = (random % 2001) as f64 / 10_000.0;
+    age.mul_f64(0.9 + part)
 }
 
 impl Running {
@@ -268,4 +440,4 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 #[path = "activity_tests.rs"]
-mod tests;
+pub mod tests;

@@ -7,16 +7,23 @@ impl Reset for DuplexStream {
     fn reset(&self) {}
 }
 
-/// A connection's activity, its watched socket, and the client's end.
+/// Of a connection that was accepted now, with the default limits.
+pub fn activity() -> Arc<Activity> {
+    let client = IpAddr::from([192, 0, 2, 1]);
+    Arc::new(Activity::new(Clients::default(), client, Tally::new(None), CancellationToken::new()))
+}
+
+/// The activity of an HTTP/1 connection, its watched socket, and the client's end.
 fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(64);
-    let activity = Arc::new(Activity::new(true));
+    let activity = activity();
+    activity.reads_are_heads();
     (Arc::clone(&activity), Watched::new(ours, activity), theirs)
 }
 
-/// Why the connection is to be closed, and how long from now.
-fn due(activity: &Activity) -> Option<(Limit, Duration)> {
-    activity.due().map(|(at, limit)| (limit, at - Instant::now()))
+/// What is to be done about the connection, and how long from now.
+fn due(activity: &Activity) -> Option<(Due, Duration)> {
+    activity.due().map(|(at, due)| (due, at - Instant::now()))
 }
 
 async fn read(socket: &mut Watched<DuplexStream>, client: &mut DuplexStream, bytes: &[u8]) {
@@ -31,7 +38,7 @@ async fn the_first_head_is_due_from_the_connections_start() {
     advance(Duration::from_secs(4)).await;
     read(&mut socket, &mut client, b"GET").await;
 
-    assert_eq!(due(&activity), Some((Limit::Head, Duration::from_secs(6))));
+    assert_eq!(due(&activity), Some((Due::Head, Duration::from_secs(6))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,7 +51,7 @@ async fn no_limit_of_the_connection_ends_a_request_that_runs() {
 
     assert_eq!(due(&activity), None);
     drop(running);
-    assert_eq!(due(&activity), Some((Limit::Idle, IDLE_TIMEOUT)));
+    assert_eq!(due(&activity), Some((Due::Idle, IDLE_TIMEOUT)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,12 +60,12 @@ async fn a_later_head_is_due_from_its_first_byte() {
     drop(activity.begin());
 
     advance(Duration::from_secs(30)).await;
-    assert_eq!(due(&activity), Some((Limit::Idle, Duration::from_secs(30))));
+    assert_eq!(due(&activity), Some((Due::Idle, Duration::from_secs(30))));
     read(&mut socket, &mut client, b"G").await;
     advance(Duration::from_secs(3)).await;
     read(&mut socket, &mut client, b"E").await;
 
-    assert_eq!(due(&activity), Some((Limit::Head, Duration::from_secs(7))));
+    assert_eq!(due(&activity), Some((Due::Head, Duration::from_secs(7))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +75,7 @@ async fn a_client_that_takes_nothing_is_due_whatever_runs() {
 
     let full = futures_util::poll!(std::pin::pin!(socket.write_all(&[0; 100])));
     assert!(full.is_pending());
-    assert_eq!(due(&activity), Some((Limit::Stall, STALL_TIMEOUT)));
+    assert_eq!(due(&activity), Some((Due::Stall, STALL_TIMEOUT)));
 
     client.read_exact(&mut [0; 64]).await.unwrap();
     socket.write_all(&[0; 10]).await.unwrap();
@@ -84,7 +91,7 @@ async fn an_upload_that_nobody_reads_is_taken_in_for_a_moment_after_the_answer()
 
     let mut shutdown = std::pin::pin!(socket.shutdown());
     assert!(futures_util::poll!(shutdown.as_mut()).is_pending());
-    assert_eq!(due(&activity), Some((Limit::Linger, LINGER_TIMEOUT)));
+    assert_eq!(due(&activity), Some((Due::Linger, LINGER_TIMEOUT)));
 
     assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it is told that nothing more comes");
     client.write_all(&[0; 64]).await.unwrap();

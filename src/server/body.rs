@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::access::Record;
 use super::activity::{Activity, Running};
+use super::arrival::{Arrival, Late};
 use super::stream::Pace;
 use crate::generation::Generation;
 use crate::pool::{self, BodyError};
@@ -157,6 +158,8 @@ pub struct Upload {
     body: Incoming,
     http2: bool,
     ended: bool,
+    /// How long its client may take, where it is not there at once.
+    arrival: Option<Arrival>,
     /// Told when the body is dropped before its end. HTTP/2 resets the one stream instead.
     activity: Option<Arc<Activity>>,
 }
@@ -164,8 +167,9 @@ pub struct Upload {
 impl Upload {
     pub fn new(body: Incoming, http2: bool, activity: &Arc<Activity>) -> Upload {
         let ended = http_body::Body::is_end_stream(&body);
+        let arrival = (!ended).then(|| Arrival::new(Arc::clone(activity)));
         let activity = (!ended && !http2).then(|| Arc::clone(activity));
-        Upload { body, http2, ended, activity }
+        Upload { body, http2, ended, arrival, activity }
     }
 
     /// As guests take it.
@@ -196,8 +200,22 @@ impl http_body::Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Upload { body, arrival, .. } = &mut *self;
+        let mut next = |cx: &mut Context<'_>| Pin::new(&mut *body).poll_frame(cx);
+        let frame = match arrival {
+            Some(arrival) => match ready!(arrival.poll(cx, next)) {
+                Ok(frame) => frame,
+                Err(Late) => {
+                    self.arrival = None;
+                    return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+                }
+            },
+            None => ready!(next(cx)),
+        };
         self.ended = !matches!(frame, Some(Ok(_)));
+        if let (Some(Ok(frame)), Some(arrival)) = (&frame, &mut self.arrival) {
+            arrival.note(frame.data_ref().map_or(0, Bytes::len));
+        }
         match frame {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,21 +15,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Reset, Watched};
+use super::activity::{Activity, Due, Reset, Watched};
 use super::body::Body;
+use super::caps::Place;
 use super::listener::Scheme;
+use super::preface::is_http2;
 use super::stream::limited;
 use super::{service, tls};
-use crate::config::Host;
+use crate::config::{Clients, Host};
 use crate::generation::Current;
+use crate::limit::{Limit, Tally};
 use crate::shutdown::Shutdown;
-
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a request's line and headers, and of a chunked body's trailers.
 const HEAD_MAX: usize = 32 * 1024;
@@ -37,9 +37,6 @@ const HEAD_MAX: usize = 32 * 1024;
 /// Bytes of HTTP/1 that are read ahead, or wait to be written. The number of
 /// headers is bounded by hyper at 100: to set that would cost an allocation per request.
 const BUFFER_MAX: usize = 256 * 1024;
-
-/// Requests that run at once on an HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
 
 /// Bytes that a client may send ahead of the guest's reading, per stream and connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -64,21 +61,11 @@ const LOCAL_RESETS_MAX: usize = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How HTTP/2 begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// As much of it as tells it from every HTTP/1 request.
-const PREFACE_TOLD: usize = 4;
-
-/// How long to wait for the rest of a preface's first bytes.
-const PREFACE_PAUSE: Duration = Duration::from_millis(5);
-
 /// What all connections share.
 pub struct Front {
     current: Arc<Current>,
     acceptor: TlsAcceptor,
-    http1: http1::Builder,
-    http2: http2::Builder<Spawn>,
+    tally: Arc<Tally>,
     shutdown: Shutdown,
 }
 
@@ -94,165 +81,190 @@ pub struct Client {
 }
 
 impl Front {
-    pub fn new(current: Arc<Current>, shutdown: Shutdown) -> io::Result<Front> {
+    pub fn new(
+        current: Arc<Current>,
+        tally: Arc<Tally>,
+        shutdown: Shutdown,
+    ) -> io::Result<Front> {
         let tls = tls::configure(Arc::clone(&current)).map_err(io::Error::other)?;
+        Ok(Front { current, acceptor: TlsAcceptor::from(tls), tally, shutdown })
+    }
 
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            // `Activity` has the limit on heads, and on the idle time before them.
-            .header_read_timeout(None)
-            .max_header_size(HEAD_MAX)
-            .max_buf_size(BUFFER_MAX);
-
-        let mut http2 = http2::Builder::new(Spawn(shutdown.clone()));
-        http2
-            .timer(TokioTimer::new())
-            .max_header_list_size(HEAD_MAX as u32)
-            .header_table_size(HEADER_TABLE_MAX)
-            .max_frame_size(FRAME_MAX)
-            .max_concurrent_streams(STREAMS_MAX)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(STREAM_BUFFER_MAX)
-            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-            .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
-
-        Ok(Front { current, acceptor: TlsAcceptor::from(tls), http1, http2, shutdown })
+    /// The limits of a connection that comes now are those of the manifest that serves now.
+    pub fn accept(&self, client: IpAddr) -> Activity {
+        let limits = self.current.load().config.clients.clone();
+        Activity::new(limits, client, Arc::clone(&self.tally), self.shutdown.token())
     }
 
     /// Serves a connection to its end.
-    pub async fn serve(&self, stream: TcpStream, client: SocketAddr, scheme: Scheme) {
-        let stop = self.shutdown.token();
+    pub async fn serve(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+        scheme: Scheme,
+        activity: &Arc<Activity>,
+        place: &Place,
+    ) {
         let ended = match scheme {
-            Scheme::Http => {
-                let told = tokio::select! {
-                    told = timeout(HEAD_TIMEOUT, is_http2(&stream)) => told,
-                    () = stop.cancelled() => return,
-                };
-                match told {
-                    Ok(Ok(http2)) => self.speak(stream, client, scheme, http2, None).await,
-                    Ok(Err(error)) => Err(End::Lost(error)),
-                    Err(_) => Err(End::Limit(Limit::Head)),
-                }
-            }
-            Scheme::Https => {
-                let shaken = tokio::select! {
-                    shaken = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)) => shaken,
-                    () = stop.cancelled() => return,
-                };
-                match shaken {
-                    Ok(Ok(stream)) => {
-                        let (_, session) = stream.get_ref();
-                        let http2 = session.alpn_protocol() == Some(tls::H2);
-                        let named = session.server_name().and_then(Host::from_authority);
-                        self.speak(stream, client, scheme, http2, named).await
-                    }
-                    Ok(Err(error)) => Err(End::Handshake(error)),
-                    Err(_) => Err(End::HandshakeTimeout),
-                }
-            }
+            Scheme::Http => self.serve_plain(stream, activity).await,
+            Scheme::Https => self.serve_tls(stream, activity, place).await,
         };
         if let Err(reason) = ended {
+            if let Some(limit) = reason.limit() {
+                activity.reached(limit);
+            }
             // The client's doing or its network's, and no news on a public address.
             debug!(%client, %scheme, %reason, "connection ended early");
         }
     }
 
+    async fn serve_plain(&self, stream: TcpStream, activity: &Arc<Activity>) -> Result<(), End> {
+        let told = tokio::select! {
+            told = timeout_at(activity.head_due(), is_http2(&stream)) => told,
+            () = activity.stop().cancelled() => return Ok(()),
+        };
+        let http2 = told.map_err(|_| End::Due(Due::Head))?.map_err(End::Lost)?;
+        self.speak(stream, Scheme::Http, http2, None, activity).await
+    }
+
+    async fn serve_tls(
+        &self,
+        stream: TcpStream,
+        activity: &Arc<Activity>,
+        place: &Place,
+    ) -> Result<(), End> {
+        // Counted by whom it could not be told apart from.
+        let Ok(handshake) = place.handshake() else { return Ok(()) };
+        let shaken = tokio::select! {
+            shaken = timeout(activity.limits.handshake_timeout, self.acceptor.accept(stream)) => shaken,
+            () = activity.stop().cancelled() => return Ok(()),
+        };
+        drop(handshake);
+        let stream = shaken.map_err(|_| End::HandshakeTimeout)?.map_err(End::Handshake)?;
+        activity.shaken();
+        let (_, session) = stream.get_ref();
+        let http2 = session.alpn_protocol() == Some(tls::H2);
+        let named = session.server_name().and_then(Host::from_authority);
+        self.speak(stream, Scheme::Https, http2, named, activity).await
+    }
+
     async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
-        client: SocketAddr,
         scheme: Scheme,
         http2: bool,
         named: Option<Host>,
+        activity: &Arc<Activity>,
     ) -> Result<(), End> {
-        let activity = Arc::new(Activity::new(!http2));
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
         let client = Arc::new(Client {
             current: Arc::clone(&self.current),
             scheme,
             // An IPv4 client of a listener for both kinds has an IPv6 form that nobody wants to see.
-            address: HeaderValue::try_from(client.ip().to_canonical().to_string())
+            address: HeaderValue::try_from(activity.client().to_canonical().to_string())
                 .map_err(|_| End::Address)?,
             named,
-            activity: Arc::clone(&activity),
+            activity: Arc::clone(activity),
         });
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)
         });
         if http2 {
-            self.drive(self.http2.serve_connection(io, respond), &activity).await
+            let spawn = Spawn { shutdown: self.shutdown.clone(), activity: Arc::clone(activity) };
+            drive(http2_with(&activity.limits, spawn).serve_connection(io, respond), activity).await
         } else {
-            self.drive(self.http1.serve_connection(io, respond), &activity).await
+            activity.reads_are_heads();
+            drive(http1_with(&activity.limits).serve_connection(io, respond), activity).await
         }
-    }
-
-    /// Runs a connection until it ends, is told to by the shutdown, or is at a limit.
-    async fn drive(&self, connection: impl Connection, activity: &Activity) -> Result<(), End> {
-        let stop = self.shutdown.token();
-        let mut stop = pin!(stop.cancelled());
-        let mut connection = pin!(connection);
-        let mut timer = pin!(sleep_until(Instant::now() + HEAD_TIMEOUT));
-        let mut closing_since = None;
-        poll_fn(|cx| {
-            loop {
-                if closing_since.is_none() && stop.as_mut().poll(cx).is_ready() {
-                    closing_since = Some(Instant::now());
-                    connection.as_mut().close();
-                }
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended.map_err(End::Http));
-                }
-
-                let due = match (activity.due(), closing_since) {
-                    // Nothing is awaited any more but the other end's goodbye.
-                    (Some((due, Limit::Idle | Limit::Head)), Some(since)) => {
-                        let idle_since = due - IDLE_TIMEOUT;
-                        Some((idle_since.max(since) + CLOSE_TIMEOUT, Limit::Idle))
-                    }
-                    (due, _) => due,
-                };
-                let now = Instant::now();
-                match due {
-                    Some((at, limit)) if at <= now => {
-                        if limit != Limit::Idle || closing_since.is_some() {
-                            // Dropping it closes the socket.
-                            return Poll::Ready(Err(End::Limit(limit)));
-                        }
-                        closing_since = Some(now);
-                        connection.as_mut().close();
-                        continue;
-                    }
-                    Some((at, _)) if at < timer.deadline() => timer.as_mut().reset(at),
-                    Some(_) | None => {}
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                // It was set for something that is past. A request that runs is looked at again after a while:
-                // on HTTP/2 it may end without this task being woken.
-                timer.as_mut().reset(due.map_or(now + IDLE_TIMEOUT, |(at, _)| at));
-            }
-        })
-        .await
     }
 }
 
-/// Looks at the first bytes of a connection without TLS, and leaves them there.
-async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut seen = [0; PREFACE_TOLD];
-    loop {
-        let count = stream.peek(&mut seen).await?;
-        let begun = count > 0 && PREFACE.starts_with(&seen[..count]);
-        if !begun || count == PREFACE_TOLD {
-            return Ok(begun);
+/// HTTP/1 as these limits have it.
+fn http1_with(_limits: &Clients) -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        // `Activity` has the limit on heads, and on the idle time before them.
+        .header_read_timeout(None)
+        .max_header_size(HEAD_MAX)
+        .max_buf_size(BUFFER_MAX);
+    http1
+}
+
+/// HTTP/2 as these limits have it.
+fn http2_with(limits: &Clients, spawn: Spawn) -> http2::Builder<Spawn> {
+    let mut http2 = http2::Builder::new(spawn);
+    http2
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_MAX as u32)
+        .header_table_size(HEADER_TABLE_MAX)
+        .max_frame_size(FRAME_MAX)
+        .max_concurrent_streams(u32::try_from(limits.max_streams.get()).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_BUFFER_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    http2
+}
+
+/// Runs a connection until it ends, is told to, or is at a deadline.
+async fn drive<C: Connection>(connection: C, activity: &Activity) -> Result<(), End> {
+    let mut stop = pin!(activity.stop().cancelled());
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep_until(activity.head_due()));
+    poll_fn(|cx| {
+        loop {
+            if !activity.is_closing() && stop.as_mut().poll(cx).is_ready() {
+                activity.close();
+                connection.as_mut().close();
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(End::Http));
+            }
+            if activity.is_dismissed() {
+                connection.as_mut().close();
+                // It says so if that can be done at once. Dropping it closes the socket.
+                let _ = connection.as_mut().poll(cx);
+                return Poll::Ready(Err(End::Dismissed));
+            }
+
+            let now = Instant::now();
+            let mut look_again = now + activity.look_again();
+            if let Some((at, due)) = activity.due() {
+                if at > now {
+                    look_again = look_again.min(at);
+                } else {
+                    match due {
+                        Due::Age if C::CLOSES_IN_ITS_OWN_TIME => {
+                            activity.retire();
+                            activity.close();
+                            connection.as_mut().close();
+                        }
+                        Due::Age => activity.retire(),
+                        Due::Idle if !activity.is_closing() => {
+                            activity.close();
+                            connection.as_mut().close();
+                        }
+                        // Dropping it closes the socket.
+                        due => return Poll::Ready(Err(End::Due(due))),
+                    }
+                    continue;
+                }
+            }
+            if look_again < timer.deadline() {
+                timer.as_mut().reset(look_again);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // It was set for something that is past.
+            timer.as_mut().reset(look_again);
         }
-        // What was peeked at is still there, so waiting for the socket would not wait.
-        sleep(PREFACE_PAUSE).await;
-    }
+    })
+    .await
 }
 
 /// Why a connection ended before its time.
@@ -266,14 +278,35 @@ enum End {
     HandshakeTimeout,
     #[error("{0}")]
     Http(hyper::Error),
-    #[error("time limit: {0:?}")]
-    Limit(Limit),
+    #[error("deadline: {0:?}")]
+    Due(Due),
+    #[error("its place was wanted, or its client was too slow")]
+    Dismissed,
     #[error("its address cannot be written")]
     Address,
 }
 
+impl End {
+    /// The limit that was reached, where nobody has counted it yet.
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            End::HandshakeTimeout => Some(Limit::HandshakeTimeout),
+            End::Due(Due::Head) => Some(Limit::HeadTimeout),
+            End::Due(Due::Stall) => Some(Limit::WriteTimeout),
+            // An upload counts its own end, and the others are the usual ends of connections.
+            End::Due(Due::Idle | Due::Linger | Due::Late | Due::Age) => None,
+            End::Lost(_) | End::Handshake(_) | End::Http(_) | End::Dismissed | End::Address => None,
+        }
+    }
+}
+
 /// What hyper's two kinds of connection have in common.
 trait Connection: Future<Output = hyper::Result<()>> {
+    /// Whether a close tells the client, and still takes what it had sent before it knew.
+    ///
+    /// HTTP/1 has no words for it but an answer's.
+    const CLOSES_IN_ITS_OWN_TIME: bool;
+
     /// Takes no more requests, and ends when those that run have their answers.
     fn close(self: Pin<&mut Self>);
 }
@@ -284,6 +317,8 @@ where
     S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    const CLOSES_IN_ITS_OWN_TIME: bool = false;
+
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -296,6 +331,8 @@ where
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    const CLOSES_IN_ITS_OWN_TIME: bool = true;
+
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -303,13 +340,16 @@ where
 
 /// Spawns the streams of HTTP/2 connections as tasks that the shutdown waits for.
 #[derive(Clone)]
-struct Spawn(Shutdown);
+struct Spawn {
+    shutdown: Shutdown,
+    activity: Arc<Activity>,
+}
 
 impl<F> hyper::rt::Executor<F> for Spawn
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        drop(self.0.spawn(limited(stream)));
+        drop(self.shutdown.spawn(limited(stream, Arc::clone(&self.activity))));
     }
 }

@@ -9,21 +9,17 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
+use super::activity::Reset;
+use super::caps::Caps;
 use super::connection::Front;
 use crate::config::Server;
 use crate::generation::Current;
+use crate::limit::Tally;
 use crate::shutdown::Shutdown;
 use crate::systemd::Activated;
-
-/// Connections open at once at the most, over all listeners.
-const CONNECTIONS_MAX: usize = 8192;
-
-/// One descriptor in this many may be a connection: guests and files need some as well.
-const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -101,11 +97,17 @@ impl Listeners {
 
 /// Serves what `current` holds on all listeners, until the shutdown begins. Returns at once.
 ///
-/// Connections end on their own after that; `shutdown` knows when the last one has.
-pub fn serve(listeners: Listeners, current: Arc<Current>, shutdown: &Shutdown) -> io::Result<()> {
-    let max = connections_max();
-    let front = Arc::new(Front::new(current, shutdown.clone())?);
-    let room = Arc::new(Semaphore::new(max));
+/// Connections end on their own after that; `shutdown` knows when the last one has. `tally`
+/// counts the limits that clients reach.
+pub fn serve(
+    listeners: Listeners,
+    current: Arc<Current>,
+    tally: Arc<Tally>,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
+    let caps = Arc::new(Caps::new(Arc::clone(&tally)));
+    let max = caps.connections_max(&current.load().config.clients);
+    let front = Arc::new(Front::new(current, tally, shutdown.clone())?);
     for (bound, listener) in listeners.sockets {
         let listener = TcpListener::from_std(listener)?;
         info!(address = %bound, connections_max = max, "listening");
@@ -113,7 +115,7 @@ pub fn serve(listeners: Listeners, current: Arc<Current>, shutdown: &Shutdown) -
             listener,
             bound.scheme,
             Arc::clone(&front),
-            Arc::clone(&room),
+            Arc::clone(&caps),
             shutdown.clone(),
         ));
     }
@@ -125,31 +127,38 @@ async fn accept(
     listener: TcpListener,
     scheme: Scheme,
     front: Arc<Front>,
-    room: Arc<Semaphore>,
+    caps: Arc<Caps>,
     shutdown: Shutdown,
 ) {
     let mut stop = std::pin::pin!(shutdown.begun());
     let mut exhausted = false;
     loop {
-        let accepted = async {
-            // Room first: a connection that is accepted and then left waiting is worse off than one in the backlog.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = &mut stop => return,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, client)) => {
                 exhausted = false;
+                let activity = Arc::new(front.accept(client.ip()));
+                // One at a time waits for room here, and the others in the backlog.
+                let place = tokio::select! {
+                    biased;
+                    () = &mut stop => return,
+                    place = caps.admit(client.ip(), &activity) => place,
+                };
+                let Ok(place) = place else {
+                    // Without a goodbye, which would leave the kernel something to remember.
+                    stream.reset();
+                    continue;
+                };
                 prepare(&stream);
                 let front = Arc::clone(&front);
                 shutdown.spawn(async move {
-                    front.serve(stream, client, scheme).await;
+                    front.serve(stream, client, scheme, &activity, &place).await;
                     // This connection is over: the next may come.
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(error) if is_exhausted(&error) => {
@@ -206,36 +215,6 @@ fn adopt(socket: OwnedFd) -> io::Result<(SocketAddr, StdListener)> {
     // An error for a Unix socket, as clients have no addresses there.
     let address = listener.local_addr()?;
     Ok((address, listener))
-}
-
-/// As many connections as there are descriptors for, having asked for as many as we may have.
-fn connections_max() -> usize {
-    let descriptors = raise_descriptors();
-    let max = usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
-    if max < CONNECTIONS_MAX {
-        warn!(
-            connections_max = max,
-            descriptors, "few descriptors: raise the limit of open files (LimitNOFILE=)"
-        );
-    }
-    max.clamp(1, CONNECTIONS_MAX)
-}
-
-/// Raises the soft limit of descriptors to the hard one: the soft one is kept low for `select`, which we do not use.
-fn raise_descriptors() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a valid `rlimit` and keep no pointer to it.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return 1024;
-        }
-        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
-            raised.rlim_cur
-        } else {
-            limit.rlim_cur
-        }
-    }
 }
 
 /// The system's reason, and what to do about the usual ones.

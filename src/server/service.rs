@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_LENGTH};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -60,6 +60,8 @@ pub async fn respond(
     }
     if http2 {
         leave_out_content(&mut response, is_head);
+    } else if client.activity.is_old() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
