@@ -67,6 +67,17 @@ limits! {
     MaxHead => "clients.max_head",
     MaxHeaders => "clients.max_headers",
     MaxUri => "clients.max_uri",
+    // Of one HTTP/2 connection; they are constants in `server::frames` and `server::connection`.
+    H2Resets => "h2.resets",
+    H2Pings => "h2.pings",
+    H2Settings => "h2.settings",
+    H2Priorities => "h2.priorities",
+    H2WindowUpdates => "h2.window_updates",
+    H2Data => "h2.data",
+    H2Continuations => "h2.continuations",
+    H2Unknown => "h2.unknown",
+    H2Errors => "h2.errors",
+    H2Abandoned => "h2.abandoned",
     // A compilation's.
     CompileCpuTime => "compile.cpu_time",
     CompileTimeout => "compile.timeout",
@@ -93,7 +104,11 @@ struct Row {
 impl Tally {
     /// Nothing was reached yet; `app` stands in the log lines.
     pub fn new(app: Option<Arc<str>>) -> Arc<Tally> {
-        Arc::new_cyclic(|me| Tally { app, rows: Default::default(), me: me.clone() })
+        Arc::new_cyclic(|me| Tally {
+            app,
+            rows: std::array::from_fn(|_| Row::default()),
+            me: me.clone(),
+        })
     }
 
     /// `limit` was reached. `by` says in the log line who or what reached it.
