@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
@@ -98,6 +99,9 @@ pub struct Client {
     /// The host that the handshake was for.
     pub named: Option<Host>,
     pub activity: Arc<Activity>,
+    /// On HTTP/2, for how many of its requests guests may work, those included that it has given up.
+    pub room: Option<Arc<Semaphore>>,
+    pub tally: Arc<Tally>,
 }
 
 impl Front {
@@ -197,6 +201,8 @@ impl Front {
                 .map_err(|_| End::Address)?,
             named,
             activity: Arc::clone(&activity),
+            room: http2.then(|| Arc::new(Semaphore::new(STREAMS_MAX as usize))),
+            tally: Arc::clone(&self.tally),
         });
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)

@@ -33,6 +33,10 @@ const PRIORITY_UPDATE: u8 = 0x10;
 /// On DATA and HEADERS: the stream's last.
 const END_STREAM: u8 = 0x1;
 
+/// On DATA: padding follows, up to 255 bytes and their number.
+const PADDED: u8 = 0x8;
+const PADDING: usize = 256;
+
 /// On SETTINGS and PING: the answer to ours.
 const ACK: u8 = 0x1;
 
@@ -160,7 +164,7 @@ impl Frames {
     pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), Limit> {
         while let Some(frame) = self.received.next(&mut bytes) {
             let spent = match frame.kind {
-                DATA if frame.length < TINY && frame.flags & END_STREAM == 0 => Kind::TinyData,
+                DATA if frame.is_tiny() => Kind::TinyData,
                 DATA => continue,
                 HEADERS => {
                     self.last_stream = self.last_stream.max(frame.stream);
@@ -215,6 +219,14 @@ impl Frames {
         for (budget, of) in self.budgets.iter_mut().zip(&ALLOWANCES) {
             budget.left = (budget.left + share(of)).min(of.burst);
         }
+    }
+}
+
+impl Frame {
+    /// A DATA frame with hardly any data in it. Each stream may end in one.
+    fn is_tiny(&self) -> bool {
+        let padding = if self.flags & PADDED != 0 { PADDING } else { 0 };
+        self.length < TINY + padding && self.flags & END_STREAM == 0
     }
 }
 

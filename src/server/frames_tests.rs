@@ -47,6 +47,7 @@ async fn each_kind_has_a_budget() {
         (WINDOW_UPDATE, 0, 4, (1024, Limit::H2WindowUpdates)),
         (DATA, 0, 0, (4096, Limit::H2Data)),
         (DATA, 0, 1, (4096, Limit::H2Data)),
+        (DATA, PADDED, 256, (4096, Limit::H2Data)),
         (CONTINUATION, 0, 0, (64, Limit::H2Continuations)),
         (0xb7, 0, 3, (64, Limit::H2Unknown)),
     ] {
