@@ -28,10 +28,21 @@ const FIELD_SIZE: usize = 128 << 10;
 /// Bytes of randomness that one call may ask for.
 const MAX_RANDOM: u64 = 1 << 20;
 
-/// A response's chunks buffered between guest and client, and the size of each:
-/// together the most that one response holds in the host.
-const BODY_CHUNKS: usize = 4;
-const BODY_CHUNK: usize = 256 << 10;
+/// A response's chunks buffered between guest and client, one fewer than there may be,
+/// and the size of each: together the most that one response holds in the host.
+#[derive(Clone, Copy)]
+pub struct Chunks {
+    count: usize,
+    /// Bytes.
+    size: usize,
+}
+
+impl Chunks {
+    /// For a response that has its connection to itself.
+    pub const WIDE: Chunks = Chunks { count: 4, size: 256 << 10 };
+    /// For one of the many of an HTTP/2 connection: with its header a chunk is a TLS record.
+    pub const NARROW: Chunks = Chunks { count: 1, size: 12 << 10 };
+}
 
 /// Epochs until a running guest is interrupted.
 pub const EPOCHS: u64 = 1;
@@ -97,7 +108,7 @@ impl State {
                 wasi: wasi.build(),
                 http,
                 table,
-                hooks: Hooks,
+                hooks: Hooks { chunks: Chunks::WIDE },
                 limiter: Limiter::new(template.memory),
                 output,
                 recording,
@@ -109,6 +120,13 @@ impl State {
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(at_deadline);
         store
+    }
+}
+
+impl State {
+    /// How responses that begin from now on are buffered.
+    pub fn set_chunks(&mut self, chunks: Chunks) {
+        self.hooks.chunks = chunks;
     }
 }
 
@@ -182,7 +200,9 @@ impl ResourceLimiter for Limiter {
 }
 
 /// Where tidegate's HTTP differs from the crate's defaults.
-struct Hooks;
+struct Hooks {
+    chunks: Chunks,
+}
 
 type SendResult =
     Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
@@ -209,15 +229,15 @@ impl WasiHttpHooks for Hooks {
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        BODY_CHUNKS
+        self.chunks.count
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        self.chunks.size
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        self.chunks.size
     }
 }
 

@@ -14,7 +14,7 @@ use super::instance::{Blueprint, declined};
 use super::shared::Job;
 use super::{Failure, NO_RESPONSE};
 use crate::guest::State;
-use crate::guest::store::EPOCHS;
+use crate::guest::store::{Chunks, EPOCHS};
 
 /// Whether the guest takes calls right now (it can ask for none by backpressure).
 pub fn is_ready(accessor: &Accessor<State>, proxy: &Proxy, cx: &mut Context<'_>) -> bool {
@@ -40,6 +40,7 @@ pub fn start<'a>(
     let (blueprint, id, proxy) = instance;
     let Job { request, exchange } = job;
     let request_id = request.id;
+    let chunks = request.chunks();
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, &exchange));
     match proxy {
@@ -61,6 +62,7 @@ pub fn start<'a>(
                 let (result,) = handle.finish_call_concurrent(accessor, call).await?;
                 exchange.answer(match result {
                     Ok(response) => accessor.with(|mut access| {
+                        access.data_mut().set_chunks(chunks);
                         let response = access.data_mut().http().table.delete(response)?;
                         wasmtime::error::Ok(Ok(response.into_http(&mut access, io)?))
                     })?,
@@ -75,6 +77,8 @@ pub fn start<'a>(
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                // It asks for them later, when another request may have begun.
+                store.data_mut().set_chunks(Chunks::NARROW);
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {

@@ -53,7 +53,7 @@ impl Exclusive {
                 .map_err(|_| Failure::busy())?,
         };
 
-        let exchange = Arc::new(Exchange::new(request.permit.take()));
+        let exchange = Arc::new(Exchange::new(request.permit.take(), request.gather_max()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 
@@ -267,6 +267,7 @@ async fn call(
     store.set_epoch_deadline(EPOCHS);
 
     let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
+    store.data_mut().set_chunks(request.chunks());
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, exchange));
     let mut view = store.data_mut().http();

@@ -20,7 +20,7 @@ use super::instance::Instance;
 use super::ledger::{Entry, Ledger, Standing, Verdict};
 use super::schedule::Seat;
 use super::shared::{Job, Shared};
-use super::{Failure, GATHER_MAX, GATHER_TURNS};
+use super::{Failure, GATHER_TURNS};
 use crate::guest::State;
 
 /// Why a worker ended.
@@ -185,7 +185,7 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS {
+            if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
                 continue;
             }
