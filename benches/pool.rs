@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
 use tidegate::limit::Tally;
@@ -221,16 +222,24 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         max_concurrent_per_instance: count(mode.reuse.concurrent),
         ..Limits::default()
     };
+    let tally = Tally::new(None);
+    let output = Source {
+        app: "bench".into(),
+        rate: limits.log_rate,
+        burst: limits.log_burst,
+        tally: tally.clone(),
+    };
     Pool::new(Blueprint {
         component: Arc::new(Component::load(engines, None, &bytes).expect("a component")),
         template: Template {
             app: "bench".into(),
+            output: Arc::new(output),
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).expect("it fits"),
         },
         limits,
-        tally: Tally::new(None),
+        tally,
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::config::{self, AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
+use crate::guest::output::Source;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError, Engines};
@@ -312,16 +313,23 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let name = self.name.as_str();
+        let tally = self.builder.tally(&self.name);
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
                 app: name.into(),
+                output: Arc::new(Source {
+                    app: name.into(),
+                    rate: settings.limits.log_rate,
+                    burst: settings.limits.log_burst,
+                    tally: tally.clone(),
+                }),
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
             },
             limits: settings.limits.clone(),
-            tally: self.builder.tally(&self.name),
+            tally,
             profiler: settings.profile.clone().map(|profile| {
                 Profiler::new(profile, name, self.number, self.builder.tasks.clone())
             }),

@@ -10,7 +10,7 @@ pub mod engine;
 pub mod files;
 pub mod inspect;
 pub mod interfaces;
-mod output;
+pub mod output;
 mod parts;
 pub mod profile;
 pub mod store;

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::output::{GuestOutput, Stream};
+use super::output::{GuestOutput, Source, Stream};
 use super::profile::Recording;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
@@ -50,6 +50,8 @@ pub enum Outcome {
 /// What every store of an app starts from; the same for all of its instances.
 pub struct Template {
     pub app: Arc<str>,
+    /// Whose lines its output is, and how many of them are logged.
+    pub output: Arc<Source>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
     /// Bytes of all linear memories and tables of an instance together.
@@ -77,7 +79,7 @@ impl State {
         instance: u64,
         recording: Option<Recording>,
     ) -> Store<State> {
-        let output = GuestOutput::new(&template.app, generation, instance);
+        let output = GuestOutput::new(&template.output, generation, instance);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stream::stdout(&output))
             .stderr(Stream::stderr(&output))

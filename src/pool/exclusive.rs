@@ -26,7 +26,7 @@ use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
-    blueprint: Arc<Blueprint>,
+    pub blueprint: Arc<Blueprint>,
     pub slots: Arc<Slots<Instance>>,
 }
 
@@ -76,6 +76,7 @@ impl Exclusive {
         }
         call.detach();
         Ok(Answer {
+            tally: self.blueprint.tally.clone(),
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange)),
         })
@@ -131,7 +132,9 @@ impl Call {
             Ok(Poll::Ready(())) => self.run = None,
             Ok(Poll::Pending) => self.poll_timer(cx),
             Err(_) => {
-                warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                if self.blueprint.tally.may_warn() {
+                    warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                }
                 self.end(Failure::Guest(OWN_FAULT.into()));
             }
         }
@@ -158,7 +161,7 @@ impl Call {
     fn end(&mut self, failure: Failure) {
         if self.exchange.ended().is_none() || failure != Failure::TimedOut {
             self.exchange.settle(failure);
-        } else {
+        } else if self.blueprint.tally.may_warn() {
             let (app, instance) = (self.blueprint.app(), self.exchange.instance());
             warn!(app, instance, "the guest's work after its response took too long");
         }
@@ -266,7 +269,7 @@ async fn call(
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
 
-    let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
+    let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, exchange));
     let mut view = store.data_mut().http();
@@ -274,7 +277,7 @@ async fn call(
     let outparam = view.new_response_outparam_from_callback({
         let exchange = exchange.clone();
         move |result| {
-            exchange.answer(result.map_err(|code| declined(&app, instance_id, id, &code)));
+            exchange.answer(result.map_err(|code| declined(&source, instance_id, id, &code)));
         }
     })?;
 

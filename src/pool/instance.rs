@@ -12,6 +12,7 @@ use wasmtime_wasi_http::handler::Proxy;
 
 use super::Failure;
 use crate::config::Limits;
+use crate::guest::output::Source;
 use crate::guest::profile::{Profiler, Recording};
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
@@ -57,10 +58,10 @@ impl Instance {
         });
         Self::make(blueprint, id, recording).await.map_err(|error| match Self::no_room(&error) {
             true => {
-                warn!(
-                    app = blueprint.app(),
-                    "no room for another instance on this node: {error:#}"
-                );
+                let app = blueprint.app();
+                if blueprint.tally.may_warn() {
+                    warn!(app, "no room for another instance on this node: {error:#}");
+                }
                 Failure::busy()
             }
             false => blueprint.failed(id, None, "could not start", &error),
@@ -128,24 +129,23 @@ impl Blueprint {
         if let Some(I32Exit(0)) = error.downcast_ref() {
             return Failure::Guest("the guest exited".into());
         }
-        let app = self.app();
-        let generation = self.generation;
-        let request = request.map(tracing::field::display);
-        // Not `{error:?}`: that holds the host's own backtrace where RUST_BACKTRACE is set.
-        let (reason, backtrace) = explain(error);
-        warn!(app, generation, instance, request, backtrace, "the guest {what}: {reason}");
+        if self.tally.may_warn() {
+            let app = self.app();
+            let generation = self.generation;
+            let request = request.map(tracing::field::display);
+            // Not `{error:?}`: that holds the host's own backtrace where RUST_BACKTRACE is set.
+            let (reason, backtrace) = explain(error);
+            warn!(app, generation, instance, request, backtrace, "the guest {what}: {reason}");
+        }
         Failure::Guest(format!("the guest {what}"))
-    }
-
-    /// Logs a guest that answered with an error code, and makes the failure that its request sees.
-    pub fn declined(&self, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
-        declined(&self.template.app, instance, request, code)
     }
 
     /// Logs a guest that returned before it had finished its response.
     pub fn unfinished(&self, instance: u64, request: RequestId) {
-        let app = self.app();
-        warn!(app, instance, %request, "the guest returned before its response was finished");
+        if self.tally.may_warn() {
+            let app = self.app();
+            warn!(app, instance, %request, "the guest returned before its response was finished");
+        }
     }
 }
 
@@ -160,8 +160,16 @@ fn explain(error: &wasmtime::Error) -> (String, Option<String>) {
     (reason.join(": "), backtrace)
 }
 
-/// See [`Blueprint::declined`]; for where only the name can be had.
-pub fn declined(app: &str, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
-    warn!(app, instance, %request, "the guest answered with the error {code:?}");
+/// Logs a guest that answered with an error code, and makes the failure that its request sees.
+pub fn declined(
+    source: &Source,
+    instance: u64,
+    request: RequestId,
+    code: &dyn fmt::Debug,
+) -> Failure {
+    if source.tally.may_warn() {
+        let app = &*source.app;
+        warn!(app, instance, %request, "the guest answered with the error {code:?}");
+    }
     Failure::Guest("the guest answered with an error".into())
 }

@@ -48,6 +48,7 @@ impl Shared {
         }
         client.served = true;
         Ok(Answer {
+            tally: self.blueprint.tally.clone(),
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange.clone())),
         })

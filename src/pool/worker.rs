@@ -58,7 +58,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     ledger.failure = match end {
         End::Done => Failure::Guest("the guest exited".into()),
         End::TimedOut => {
-            warn!(app = blueprint.app(), instance = id, "the guest took too long and was ended");
+            if blueprint.tally.may_warn() {
+                let app = blueprint.app();
+                warn!(app, instance = id, "the guest took too long and was ended");
+            }
             Failure::TimedOut
         }
         End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),

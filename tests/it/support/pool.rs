@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
 use tidegate::limit::Tally;
@@ -74,21 +75,29 @@ pub fn blueprint(
     limits: Limits,
     tasks: &TaskTracker,
 ) -> Blueprint {
+    let tally = Tally::new(Some(name.into()));
     Blueprint {
         component,
         template: Template {
             app: name.into(),
+            output: output(name, &limits, &tally),
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).unwrap(),
         },
         limits,
-        tally: Tally::new(Some(name.into())),
+        tally,
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
     }
+}
+
+/// The guest's output, under these limits.
+pub fn output(name: &str, limits: &Limits, tally: &Arc<Tally>) -> Arc<Source> {
+    let (rate, burst) = (limits.log_rate, limits.log_burst);
+    Arc::new(Source { app: name.into(), rate, burst, tally: tally.clone() })
 }
 
 /// A request for `path` without a body.
