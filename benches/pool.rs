@@ -181,7 +181,7 @@ impl Contestant {
                 size(answer.into_body()).await
             }
             Self::Tidegate(pool) => {
-                let request = Request { id: RequestId::next(), http: request };
+                let request = Request { id: RequestId::next(), http: request, permit: None };
                 size(pool.handle(request).await.expect("an answer").http.into_body()).await
             }
         }

@@ -43,7 +43,7 @@ impl Exclusive {
 
     /// Serves one request. Dropping the future is the client leaving: what runs
     /// goes on under its timeouts, what waits leaves the queue.
-    pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+    pub async fn handle(&self, mut request: Request) -> Result<Answer, Failure> {
         let limits = &self.blueprint.limits;
         let lease = match self.slots.take() {
             Taken::Now(lease) => lease,
@@ -53,7 +53,7 @@ impl Exclusive {
                 .map_err(|_| Failure::busy())?,
         };
 
-        let exchange = Arc::new(Exchange::new());
+        let exchange = Arc::new(Exchange::new(request.permit.take()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 

@@ -34,8 +34,8 @@ impl Shared {
     }
 
     /// See [`super::Pool::handle`].
-    pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Failure> {
-        let exchange = Arc::new(Exchange::new());
+    pub async fn handle(self: &Arc<Self>, mut request: Request) -> Result<Answer, Failure> {
+        let exchange = Arc::new(Exchange::new(request.permit.take()));
         let job = Job { request, exchange: exchange.clone() };
         self.place(self.schedule.dispatch(job), &exchange)?;
         let mut client = Client { shared: self, exchange: &exchange, served: false };

@@ -119,6 +119,7 @@ pub fn request(method: http::Method, path: &str, body: WasiBody) -> Request {
             .uri(format!("https://test.localhost{path}"))
             .body(body)
             .unwrap(),
+        permit: None,
     }
 }
 
