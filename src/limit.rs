@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use bucket::Bucket;
+pub(crate) use bucket::Bucket;
 
 /// How long a limit that was logged is only counted.
 const QUIET: Duration = Duration::from_secs(1);
