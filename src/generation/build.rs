@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::config::{self, AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
+use crate::guest::outbound::{Network, Outbound};
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError, Engines};
@@ -35,6 +36,8 @@ pub struct Builder {
     files: Mutex<Files>,
     /// What could not be served when it was last tried, and since when: it is not compiled again.
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
+    /// What the outbound requests of all apps share.
+    network: Arc<Network>,
     /// One for each app, whatever pools it has had.
     tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
     /// One permit for each core that may compile: all but one.
@@ -72,6 +75,7 @@ impl Builder {
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
+            network: Network::new(),
             tallies: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
@@ -312,6 +316,7 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let name = self.name.as_str();
+        let tally = self.builder.tally(&self.name);
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
@@ -319,9 +324,15 @@ impl Job {
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
+                outbound: Outbound::new(
+                    &settings.outbound,
+                    &settings.limits,
+                    tally.clone(),
+                    self.builder.network.clone(),
+                ),
             },
             limits: settings.limits.clone(),
-            tally: self.builder.tally(&self.name),
+            tally,
             profiler: settings.profile.clone().map(|profile| {
                 Profiler::new(profile, name, self.number, self.builder.tasks.clone())
             }),
