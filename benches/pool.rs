@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
@@ -237,6 +239,7 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).expect("it fits"),
+            outbound: Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new()),
         },
         limits,
         tally,

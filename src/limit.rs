@@ -62,6 +62,7 @@ limits! {
     MaxOutbound => "max_outbound",
     OutboundTimeout => "outbound_timeout",
     MaxOutboundBody => "max_outbound_body",
+    OutboundConnections => "outbound_connections",
     // The node's.
     ServerMemory => "server.memory",
     Instances => "instances",

@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::config::{self, AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
+use crate::guest::outbound::{Network, Outbound};
 use crate::guest::output::Source;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
@@ -36,6 +37,8 @@ pub struct Builder {
     files: Mutex<Files>,
     /// What could not be served when it was last tried, and since when: it is not compiled again.
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
+    /// What the outbound requests of all apps share.
+    network: Arc<Network>,
     /// One for each app, whatever pools it has had.
     tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
     /// One permit for each core that may compile: all but one.
@@ -73,6 +76,7 @@ impl Builder {
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
+            network: Network::new(),
             tallies: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
@@ -327,6 +331,12 @@ impl Job {
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
+                outbound: Outbound::new(
+                    &settings.outbound,
+                    &settings.limits,
+                    tally.clone(),
+                    self.builder.network.clone(),
+                ),
             },
             limits: settings.limits.clone(),
             tally,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -10,6 +11,7 @@ use wasmtime_wasi_http::{
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::outbound::{Outbound, Sent};
 use super::output::{GuestOutput, Source, Stream};
 use super::profile::Recording;
 
@@ -56,6 +58,8 @@ pub struct Template {
     pub args: Vec<String>,
     /// Bytes of all linear memories and tables of an instance together.
     pub memory: usize,
+    /// What guests may reach outside.
+    pub outbound: Arc<Outbound>,
 }
 
 /// A store's data.
@@ -99,7 +103,7 @@ impl State {
                 wasi: wasi.build(),
                 http,
                 table,
-                hooks: Hooks,
+                hooks: Hooks { outbound: template.outbound.clone(), calls: None },
                 limiter: Limiter::new(template.memory),
                 output,
                 recording,
@@ -111,6 +115,15 @@ impl State {
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(at_deadline);
         store
+    }
+
+    /// Ends the guest's outbound calls: it has no request left that they could be for.
+    ///
+    /// Before a store goes, too: a request's body that loses its store looks finished.
+    pub fn end_calls(&mut self) {
+        if let Some(calls) = self.hooks.calls.take() {
+            calls.cancel();
+        }
     }
 }
 
@@ -184,10 +197,11 @@ impl ResourceLimiter for Limiter {
 }
 
 /// Where tidegate's HTTP differs from the crate's defaults.
-struct Hooks;
-
-type SendResult =
-    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+struct Hooks {
+    outbound: Arc<Outbound>,
+    /// What ends the outbound calls under way; there once there has been one.
+    calls: Option<CancellationToken>,
+}
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
@@ -200,14 +214,16 @@ impl WasiHttpHooks for Hooks {
         FILTER.get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name))).clone()
     }
 
-    /// Guests reach nothing outside: there is no allowlist yet that could let them.
+    /// Both WASI versions send here.
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // How the guest liked the response, which matters to nobody.
         _result: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = SendResult> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let calls = self.calls.get_or_insert_default().clone();
+        Box::new(self.outbound.clone().send(request, options, calls))
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {

@@ -234,6 +234,7 @@ async fn run(
             if !complete {
                 blueprint.unfinished(instance.id, id);
             } else if instance.is_reusable() {
+                instance.store.data_mut().end_calls();
                 instance.store.data().output.set_request(None);
                 lease.put_back(instance);
             }

@@ -102,6 +102,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        self.store.data_mut().end_calls();
         if let Some(recording) = self.store.data_mut().recording.take()
             && let Some(profiler) = &self.blueprint.profiler
         {

@@ -162,6 +162,7 @@ async fn drive(
                 if spent {
                     return Poll::Ready(Ok(()));
                 }
+                accessor.with(|mut store| store.data_mut().end_calls());
                 output.set_request(None);
                 book.stand(Standing::Idle);
                 return Poll::Pending;

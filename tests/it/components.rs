@@ -18,7 +18,7 @@ use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
 use crate::support::pool::{
-    blueprint, component, engines, get, guest, limits, output, text as body,
+    blueprint, component, engines, get, guest, limits, outbound, output, text as body,
 };
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -48,8 +48,14 @@ fn refusal(bytes: &[u8]) -> String {
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
     let output = output("test", &Limits::default(), &Tally::new(None));
-    let template =
-        Template { app: "test".into(), output, env: vec![], args: vec![], memory: 64 << 20 };
+    let template = Template {
+        app: "test".into(),
+        output,
+        env: vec![],
+        args: vec![],
+        memory: 64 << 20,
+        outbound: outbound(&limits()),
+    };
     let engines = engines();
     let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
     component.instantiate(&mut store).await.map(drop).context("it does not start")

@@ -1,6 +1,6 @@
 //! A pool of one guest, without listeners or manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
@@ -84,6 +85,7 @@ pub fn blueprint(
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).unwrap(),
+            outbound: outbound(&limits),
         },
         limits,
         tally,
@@ -98,6 +100,11 @@ pub fn blueprint(
 pub fn output(name: &str, limits: &Limits, tally: &Arc<Tally>) -> Arc<Source> {
     let (rate, burst) = (limits.log_rate, limits.log_burst);
     Arc::new(Source { app: name.into(), rate, burst, tally: tally.clone() })
+}
+
+/// A client that reaches nothing.
+pub fn outbound(limits: &Limits) -> Arc<Outbound> {
+    Outbound::new(&BTreeSet::new(), limits, Tally::new(None), Network::new())
 }
 
 /// A request for `path` without a body.
