@@ -2,6 +2,7 @@
 
 mod build;
 mod files;
+mod job;
 mod routes;
 
 use std::collections::BTreeMap;
