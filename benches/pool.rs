@@ -222,7 +222,7 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         ..Limits::default()
     };
     Pool::new(Blueprint {
-        component: Arc::new(Component::load(engines, None, &bytes).expect("a component")),
+        component: Arc::new(Component::compile_here(engines, &bytes).expect("a component")),
         template: Template {
             app: "bench".into(),
             env: vec![],
