@@ -232,7 +232,7 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         tally: tally.clone(),
     };
     Pool::new(Blueprint {
-        component: Arc::new(Component::load(engines, None, &bytes).expect("a component")),
+        component: Arc::new(Component::compile_here(engines, &bytes).expect("a component")),
         template: Template {
             app: "bench".into(),
             output: Arc::new(output),

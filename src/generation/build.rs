@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::files::Files;
 use super::job::{Components, Job};
@@ -15,13 +16,15 @@ use super::{App, Generation, Tried};
 use crate::certificates::Certificates;
 use crate::config::{AppName, Config, Problem};
 use crate::guest::cache::Cache;
+use crate::guest::component::Digest;
 use crate::guest::outbound::Network;
-use crate::guest::{Component, Engines};
+use crate::guest::{Compiler, Component, Engines};
 use crate::limit::Tally;
 
 /// What generations are built with; one for the whole process.
 pub struct Builder {
     pub(super) engines: Arc<Engines>,
+    pub(super) compiler: Compiler,
     pub(super) cache: Option<Cache>,
     /// What pools spawn; shutdown waits for it.
     pub(super) tasks: TaskTracker,
@@ -59,10 +62,16 @@ pub struct Fault {
 
 impl Builder {
     /// `cache` keeps compiled code; without it every start compiles everything.
-    pub fn new(engines: Arc<Engines>, cache: Option<Cache>, tasks: TaskTracker) -> Arc<Self> {
+    pub fn new(
+        engines: Arc<Engines>,
+        compiler: Compiler,
+        cache: Option<Cache>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Arc::new(Self {
             engines,
+            compiler,
             cache,
             tasks,
             files: Mutex::default(),
@@ -98,6 +107,7 @@ impl Builder {
                 builder: self.clone(),
                 name: name.clone(),
                 settings: settings.clone(),
+                compile: config.compile.clone(),
                 number,
                 is_first: running.is_none(),
                 running: running.and_then(|generation| generation.apps.get(name).cloned()),
@@ -125,6 +135,10 @@ impl Builder {
             let pairs = || running.apps.values().zip(generation.apps.values());
             running.serves_as(&generation) && pairs().all(|(a, b)| Arc::ptr_eq(a, b))
         });
+        if !unchanged {
+            let kept = generation.apps.values().chain(retired);
+            self.tidy(kept.filter_map(|app| Some(app.made_of.as_ref()?.0.digest)).collect());
+        }
         Built { generation, faults, unchanged }
     }
 
@@ -137,6 +151,17 @@ impl Builder {
         self.tasks.spawn_blocking(move || {
             engines.release();
             drop(apps);
+        });
+    }
+
+    /// Has the cache drop what is none of the components `in_use`, some time after.
+    fn tidy(self: &Arc<Self>, in_use: Vec<Digest>) {
+        let builder = self.clone();
+        self.tasks.spawn_blocking(move || {
+            let Some(cache) = &builder.cache else { return };
+            if let Err(error) = cache.prune(&builder.engines.id(), &in_use) {
+                warn!(%error, "old compiled code was not removed");
+            }
         });
     }
 

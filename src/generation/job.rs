@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use super::build::{Builder, Fault};
-use super::{App, Tried};
+use super::{App, Tried, files};
 use crate::config::{self, AppName};
 use crate::guest::component::Digest;
 use crate::guest::outbound::Outbound;
@@ -33,9 +34,11 @@ impl Components {
         all.iter().find(|component| component.digest == *digest).cloned()
     }
 
-    fn add(&self, component: &Arc<Component>) {
+    fn add(&self, component: Component) -> Arc<Component> {
+        let component = Arc::new(component);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(component.clone());
+        component
     }
 }
 
@@ -45,6 +48,8 @@ pub(super) struct Job {
     pub(super) builder: Arc<Builder>,
     pub(super) name: AppName,
     pub(super) settings: config::App,
+    /// What its compilation may use.
+    pub(super) compile: config::Compile,
     pub(super) number: u64,
     /// The process starts: there is nothing yet that could go on serving.
     pub(super) is_first: bool,
@@ -91,7 +96,7 @@ impl Job {
             return (warm.without_fault(), None);
         }
 
-        let made = match self.component(content.digest, content.bytes).await {
+        let made = match self.component(content.digest).await {
             Ok(component) => self.pool(component).await,
             Err(error) => Err(error),
         };
@@ -113,7 +118,8 @@ impl Job {
     fn failed_before(&self, digest: Digest) -> Option<ComponentError> {
         let all = self.builder.lock_tried();
         let (tried, _) = all.get(&self.name)?;
-        let same = tried.digest == Some(digest) && tried.settings == self.settings;
+        let same = tried.digest == Some(digest)
+            && (&tried.settings, &tried.compile) == (&self.settings, &self.compile);
         same.then(|| tried.error.clone())
     }
 
@@ -129,41 +135,67 @@ impl Job {
         }
     }
 
-    /// The component with this digest: one at hand, or compiled from `bytes`, or read again.
-    async fn component(
-        &self,
-        digest: Digest,
-        bytes: Option<Vec<u8>>,
-    ) -> Result<Arc<Component>, ComponentError> {
-        let Ok(_core) = self.builder.cores.acquire().await else {
-            return Err(ComponentError::Compile("tidegate is stopping".into()));
-        };
+    /// The component with this digest: one at hand, or from the cache, or compiled.
+    async fn component(&self, digest: Digest) -> Result<Arc<Component>, ComponentError> {
         if let Some(component) = self.known.get(&digest) {
             return Ok(component);
         }
         let builder = self.builder.clone();
-        let path = self.settings.component.value.clone();
-        let app = self.name.clone();
-        let loading = tokio::task::spawn_blocking(move || {
-            let unreadable = |e: io::Error| ComponentError::Unreadable(e.to_string());
-            let bytes = match bytes {
-                Some(bytes) => bytes,
-                None => {
-                    let content = builder.lock_files().read(&path).map_err(unreadable)?;
-                    content.bytes.unwrap_or_default()
-                }
-            };
-            let started = Instant::now();
-            let component = Component::load(&builder.engines, builder.cache.as_ref(), &bytes)?;
-            let elapsed = started.elapsed();
-            info!(%app, size = bytes.len(), ?elapsed, "loaded a component");
-            Ok(Arc::new(component))
+        let started = Instant::now();
+        let cached = blocking(move || {
+            let cache = builder.cache.as_ref()?;
+            cache.load(&builder.engines, &digest)
         });
-        // A component that makes the compiler panic is its app's trouble alone.
-        let panicked = |_| Err(ComponentError::Compile("the compiler panicked on it".into()));
-        let component = loading.await.unwrap_or_else(panicked)?;
-        self.known.add(&component);
-        Ok(component)
+        if let Some(component) = cached.await {
+            info!(app = %self.name, elapsed = ?started.elapsed(), "loaded a component from the cache");
+            return Ok(self.known.add(component));
+        }
+
+        let Ok(core) = self.builder.cores.clone().acquire_owned().await else {
+            return Err(ComponentError::Compile("tidegate is stopping".into()));
+        };
+        // While it waited for a core, another app's job may have compiled the same.
+        match self.known.get(&digest) {
+            Some(component) => Ok(component),
+            None => self.compiled(digest, core).await,
+        }
+    }
+
+    /// The component with this digest, compiled on `core`, and on others as far as they are idle.
+    async fn compiled(
+        &self,
+        digest: Digest,
+        mut core: OwnedSemaphorePermit,
+    ) -> Result<Arc<Component>, ComponentError> {
+        let cores = &self.builder.cores;
+        let idle = u32::try_from(cores.available_permits()).unwrap_or(0);
+        if let Ok(more) = cores.clone().try_acquire_many_owned(idle) {
+            core.merge(more);
+        }
+        let path = self.settings.component.value.clone();
+        let file = blocking(move || files::open(&path)).await;
+        let file = file.map_err(|error| ComponentError::Unreadable(error.to_string()))?;
+        let started = Instant::now();
+        let compiling = self.builder.compiler.compile(file, &self.compile, core.num_permits());
+        let code = compiling.await.inspect_err(|error| {
+            if let ComponentError::TooDear { limit, .. } = error {
+                self.builder.tally(&self.name).reached(*limit, "its component");
+            }
+        })?;
+        if code.label.component != digest {
+            return Err(ComponentError::Unreadable("it changed while it was read".into()));
+        }
+        let builder = self.builder.clone();
+        let component = blocking(move || {
+            let code = match &builder.cache {
+                Some(cache) => cache.keep(code),
+                None => code,
+            };
+            Component::link(&builder.engines, &code)
+        });
+        let component = component.await?;
+        info!(app = %self.name, elapsed = ?started.elapsed(), "compiled a component");
+        Ok(self.known.add(component))
     }
 
     /// A pool for the component, which has been started once as proof.
@@ -221,7 +253,8 @@ impl Job {
     ) -> (Arc<App>, Option<Fault>) {
         let component = &self.settings.component;
         let message = format!("{} cannot be served: {error}", component.value.display());
-        let tried = Tried { digest, settings: self.settings.clone(), error };
+        let (settings, compile) = (self.settings.clone(), self.compile.clone());
+        let tried = Tried { digest, settings, compile, error };
         // A file may be missing for a moment as well, while another takes its place.
         let lasting = self.remember(tried.clone());
         let unfinished = !self.is_first && (fresh || lasting < SETTLE);

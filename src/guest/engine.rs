@@ -3,10 +3,12 @@
 //! Concurrency support costs every call a third more CPU and every instance a
 //! quarter more, so components that cannot use it run on an engine without it.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
@@ -14,6 +16,8 @@ use wasmtime::{
 };
 
 use super::State;
+use super::code::FORMAT;
+use super::component::Digest;
 use super::ticker::{Running, TICK, Ticker};
 
 /// Live instances that one engine has room for, over all apps.
@@ -63,7 +67,14 @@ pub struct Side {
 pub struct Engines {
     plain: Side,
     concurrent: Side,
+    id: Digest,
     ticker: Ticker,
+}
+
+/// Both engines as far as they compile. They reserve no address space, and make the same code.
+pub struct Settings {
+    plain: Engine,
+    concurrent: Engine,
 }
 
 impl Engines {
@@ -82,7 +93,14 @@ impl Engines {
             }
         };
         let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
-        Ok(Arc::new(Self { plain, concurrent, ticker }))
+        let id = id(&plain.engine, &concurrent.engine);
+        Ok(Arc::new(Self { plain, concurrent, id, ticker }))
+    }
+
+    /// The same where compiled code fits: it depends on the version of the engine, on its
+    /// settings, and on the machine.
+    pub fn id(&self) -> Digest {
+        self.id
     }
 
     pub fn side(&self, kind: Kind) -> &Side {
@@ -119,6 +137,53 @@ impl Engines {
     }
 }
 
+impl Settings {
+    /// # Errors
+    /// When this machine is none that code can be compiled for.
+    pub fn new() -> wasmtime::Result<Self> {
+        let engine = |kind| {
+            let mut config = config(kind);
+            // How instances are allocated is nothing to their code.
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            Engine::new(&config)
+        };
+        Ok(Self { plain: engine(Kind::Plain)?, concurrent: engine(Kind::Concurrent)? })
+    }
+
+    pub fn engine(&self, kind: Kind) -> &Engine {
+        match kind {
+            Kind::Plain => &self.plain,
+            Kind::Concurrent => &self.concurrent,
+        }
+    }
+
+    /// That of [`Engines::id`].
+    pub fn id(&self) -> Digest {
+        id(&self.plain, &self.concurrent)
+    }
+}
+
+fn id(plain: &Engine, concurrent: &Engine) -> Digest {
+    let mut hasher = Sha(Sha256::new_with_prefix(FORMAT.to_le_bytes()));
+    plain.precompile_compatibility_hash().hash(&mut hasher);
+    concurrent.precompile_compatibility_hash().hash(&mut hasher);
+    Digest(hasher.0.finalize().into())
+}
+
+/// A hasher that keeps all 256 bits, for the engines' `impl Hash`.
+struct Sha(Sha256);
+
+impl Hasher for Sha {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
+    }
+}
+
 impl Side {
     /// Completes this thread's batch of slots.
     fn complete(&self) {
@@ -136,7 +201,9 @@ pub fn ticks(interval: Duration) -> u64 {
 }
 
 fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
-    let engine = Engine::new(&config(kind, instances))?;
+    let mut config = config(kind);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    let engine = Engine::new(&config)?;
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -148,7 +215,7 @@ fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
     Ok(Side { engine, linker, one_page })
 }
 
-fn config(kind: Kind, instances: u32) -> Config {
+fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances * CORE_INSTANCES)
@@ -163,10 +230,13 @@ fn config(kind: Kind, instances: u32) -> Config {
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .linear_memory_keep_resident(0)
         .decommit_batch_size(DECOMMIT_BATCH);
+    pool
+}
 
+/// All but how instances are allocated.
+fn config(kind: Kind) -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .concurrency_support(kind == Kind::Concurrent)
         .wasm_component_model_async(kind == Kind::Concurrent)
         .epoch_interruption(true)

@@ -5,6 +5,8 @@
 
 mod bounds;
 pub mod cache;
+pub mod code;
+pub mod compile;
 pub mod component;
 pub mod engine;
 pub mod files;
@@ -18,6 +20,7 @@ pub mod store;
 mod ticker;
 mod world;
 
+pub use compile::Compiler;
 pub use component::{Component, ComponentError};
 pub use engine::Engines;
 pub use store::{Outcome, State};

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::cache::Cache;
+use tidegate::guest::code::Code;
+use tidegate::guest::compile::compile;
+use tidegate::guest::component::Digest;
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
@@ -43,9 +47,20 @@ pub fn component(name: &str) -> Arc<Component> {
     if let Some(component) = compiled.get(name) {
         return component.clone();
     }
-    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
+    let component = Arc::new(Component::compile_here(&engines(), &guest(name)).expect(name));
     compiled.insert(name.into(), component.clone());
     component
+}
+
+/// A component whose code is in the cache, or will be.
+pub fn cached(cache: &Cache, bytes: &[u8]) -> Arc<Component> {
+    let load = || cache.load(&engines(), &Digest::of(bytes));
+    let compiled = || {
+        let (code, label) = compile(bytes).expect("it compiles");
+        let code = cache.keep(Code::in_memory(&code, label).expect("memory"));
+        Component::link(&engines(), &code).expect("it links")
+    };
+    Arc::new(load().unwrap_or_else(compiled))
 }
 
 /// Short timeouts, so that tests of them are short.
