@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::memory::Node;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
 use tidegate::limit::Tally;
@@ -223,14 +224,10 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
     };
     Pool::new(Blueprint {
         component: Arc::new(Component::load(engines, None, &bytes).expect("a component")),
-        template: Template {
-            app: "bench".into(),
-            env: vec![],
-            args: vec![],
-            memory: usize::try_from(limits.memory).expect("it fits"),
-        },
+        template: Template { app: "bench".into(), env: vec![], args: vec![] },
         limits,
         tally: Tally::new(None),
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

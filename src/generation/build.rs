@@ -15,10 +15,12 @@ use tracing::info;
 
 use super::files::Files;
 use super::{App, Generation, Tried};
+use crate::available;
 use crate::certificates::Certificates;
 use crate::config::{self, AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
+use crate::guest::memory::{Account, Node};
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError, Engines};
@@ -37,6 +39,9 @@ pub struct Builder {
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
     /// One for each app, whatever pools it has had.
     tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
+    /// The memory of all instances, and what each app takes of it, over all of its pools.
+    memory: Arc<Node>,
+    accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
     /// One permit for each core that may compile: all but one.
     cores: Arc<Semaphore>,
 }
@@ -73,6 +78,8 @@ impl Builder {
             files: Mutex::default(),
             tried: Mutex::default(),
             tallies: Mutex::default(),
+            memory: Node::new(0),
+            accounts: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
     }
@@ -95,6 +102,7 @@ impl Builder {
             .filter_map(|app| Some(app.made_of.as_ref()?.0.clone()))
             .collect();
         let known = Arc::new(Components(Mutex::new(unread)));
+        self.memory.set_limit(node_memory(&config));
 
         let mut building = JoinSet::new();
         for (name, settings) in &config.apps {
@@ -123,6 +131,7 @@ impl Builder {
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
         self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
+        self.lock_accounts().retain(|app, _| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -150,6 +159,14 @@ impl Builder {
         tallies.entry(app.clone()).or_insert_with(new).clone()
     }
 
+    fn account(&self, app: &AppName) -> Arc<Account> {
+        self.lock_accounts().entry(app.clone()).or_insert_with(|| self.memory.account()).clone()
+    }
+
+    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Account>>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +178,12 @@ impl Builder {
     fn lock_files(&self) -> std::sync::MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What all instances together may take: as configured, or three quarters of what there is.
+fn node_memory(config: &Config) -> usize {
+    let bytes = config.server.memory.unwrap_or_else(|| available::memory() / 4 * 3);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Components at hand, so that one file in two apps, or under new settings, is compiled once.
@@ -318,10 +341,10 @@ impl Job {
                 app: name.into(),
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
-                memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
             },
             limits: settings.limits.clone(),
             tally: self.builder.tally(&self.name),
+            account: self.builder.account(&self.name),
             profiler: settings.profile.clone().map(|profile| {
                 Profiler::new(profile, name, self.number, self.builder.tasks.clone())
             }),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, Store};
@@ -25,6 +26,8 @@ pub struct Component {
     pub kind: Kind,
     pub engines: Arc<Engines>,
     pub compiled: wasmtime::component::Component,
+    /// Bytes of memories and tables that the last instance began with.
+    pub initial_memory: AtomicUsize,
     pre: ProxyPre<State>,
 }
 
@@ -92,7 +95,7 @@ impl Component {
             World::P3(_) => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(link)?),
             _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(link)?),
         };
-        Ok(Self { digest, kind, engines: engines.clone(), compiled, pre })
+        Ok(Self { digest, kind, engines: engines.clone(), compiled, initial_memory: 0.into(), pre })
     }
 
     /// Whether its requests run one at a time on an instance of their own.

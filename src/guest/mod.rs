@@ -10,6 +10,8 @@ pub mod engine;
 pub mod files;
 pub mod inspect;
 pub mod interfaces;
+mod lingering;
+pub mod memory;
 mod output;
 mod parts;
 pub mod profile;

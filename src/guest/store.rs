@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::memory::Limiter;
 use super::output::{GuestOutput, Stream};
 use super::profile::Recording;
 
@@ -52,8 +53,6 @@ pub struct Template {
     pub app: Arc<str>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
-    /// Bytes of all linear memories and tables of an instance together.
-    pub memory: usize,
 }
 
 /// A store's data.
@@ -76,6 +75,7 @@ impl State {
         generation: u64,
         instance: u64,
         recording: Option<Recording>,
+        limiter: Limiter,
     ) -> Store<State> {
         let output = GuestOutput::new(&template.app, generation, instance);
         let mut wasi = WasiCtx::builder();
@@ -93,15 +93,7 @@ impl State {
 
         let mut store = Store::new(
             engine,
-            State {
-                wasi: wasi.build(),
-                http,
-                table,
-                hooks: Hooks,
-                limiter: Limiter::new(template.memory),
-                output,
-                recording,
-            },
+            State { wasi: wasi.build(), http, table, hooks: Hooks, limiter, output, recording },
         );
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
@@ -132,52 +124,6 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
-    }
-}
-
-/// Sums what wasmtime's own limits count one by one: all memories and tables of the store.
-struct Limiter {
-    used: usize,
-    limit: usize,
-}
-
-/// What a table element costs the host.
-const TABLE_ELEMENT: usize = size_of::<usize>();
-
-impl Limiter {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit }
-    }
-
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let growth = desired.saturating_sub(current);
-        match self.used.checked_add(growth) {
-            Some(used) if used <= self.limit => {
-                self.used = used;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT)))
     }
 }
 
@@ -218,21 +164,5 @@ impl WasiHttpHooks for Hooks {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memories_and_tables_share_one_limit() {
-        let mut limiter = Limiter::new(1 << 20);
-        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
-        assert!(!limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.table_growing(0, 1024, None).unwrap());
-        assert!(!limiter.table_growing(1024, usize::MAX, None).unwrap());
-        assert!(limiter.memory_growing(256 << 10, 500 << 10, None).unwrap());
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
-use crate::support::pool::{blueprint, component, engines, get, guest, limits, text as body};
+use crate::support::pool::{blueprint, component, engines, get, guest, limits, room, text as body};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -44,9 +44,11 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
-    let template = Template { app: "test".into(), env: vec![], args: vec![], memory: 64 << 20 };
+    let template = Template { app: "test".into(), env: vec![], args: vec![] };
     let engines = engines();
-    let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
+    let room = room(component).await;
+    let engine = &engines.side(component.kind).engine;
+    let mut store = State::store(engine, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::memory::{Bounds, Node, Room};
 use tidegate::guest::store::Template;
 use tidegate::guest::{Component, Engines};
 use tidegate::limit::Tally;
@@ -76,19 +77,23 @@ pub fn blueprint(
 ) -> Blueprint {
     Blueprint {
         component,
-        template: Template {
-            app: name.into(),
-            env: vec![],
-            args: vec![],
-            memory: usize::try_from(limits.memory).unwrap(),
-        },
+        template: Template { app: name.into(), env: vec![], args: vec![] },
         limits,
         tally: Tally::new(Some(name.into())),
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
     }
+}
+
+/// Room for one instance, on a node of its own.
+pub async fn room(component: &Component) -> Room {
+    let bounds = Bounds { instance: 64 << 20, app: usize::MAX };
+    let on = (&component.engines, component.kind);
+    let room = Room::take(&Node::new(usize::MAX).account(), bounds, &Tally::new(None), 0, on).await;
+    room.expect("there is room for one")
 }
 
 /// A request for `path` without a body.
