@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::memory::Node;
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
@@ -238,11 +239,11 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
             output: Arc::new(output),
             env: vec![],
             args: vec![],
-            memory: usize::try_from(limits.memory).expect("it fits"),
             outbound: Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new()),
         },
         limits,
         tally,
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

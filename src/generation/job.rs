@@ -218,7 +218,6 @@ impl Job {
                 }),
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
-                memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
                 outbound: Outbound::new(
                     &settings.outbound,
                     &settings.limits,
@@ -228,6 +227,7 @@ impl Job {
             },
             limits: settings.limits.clone(),
             tally,
+            account: self.builder.account(&self.name),
             profiler: settings.profile.clone().map(|profile| {
                 Profiler::new(profile, name, self.number, self.builder.tasks.clone())
             }),

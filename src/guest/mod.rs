@@ -12,6 +12,8 @@ pub mod engine;
 pub mod files;
 pub mod inspect;
 pub mod interfaces;
+mod lingering;
+pub mod memory;
 pub mod outbound;
 pub mod output;
 mod parts;

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::task::unconstrained;
@@ -22,6 +22,7 @@ use super::exchange::Exchange;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
 use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::memory::{Evicted, Idle};
 use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
@@ -38,6 +39,8 @@ impl Exclusive {
             idle_timeout: blueprint.limits.idle_timeout,
         };
         let slots = Slots::new(bounds, blueprint.tasks.clone());
+        let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
+        blueprint.account.register(idle);
         Self { blueprint, slots }
     }
 
@@ -80,6 +83,19 @@ impl Exclusive {
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange)),
         })
+    }
+}
+
+impl Idle for Slots<Instance> {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.evict_longest_unused() {
+            true => Evicted::Gone,
+            false => Evicted::Nobody,
+        }
     }
 }
 

@@ -208,7 +208,7 @@ async fn drive(
                     shared.give_back(job);
                 }
             }
-            let verdict = book.review(limits, shared.schedule.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting() || seat.is_dismissed());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
@@ -231,8 +231,9 @@ async fn drive(
                     }
                 }
             }
-            if book.is_idle() {
+            if let Some(since) = book.idle_since() {
                 running = None;
+                seat.rest(since);
             }
             return Poll::Pending;
         }

@@ -17,7 +17,7 @@ use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
 use crate::support::pool::{
-    blueprint, component, engines, get, guest, limits, outbound, output, text as body,
+    blueprint, component, engines, get, guest, limits, outbound, output, room, text as body,
 };
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -52,11 +52,12 @@ pub async fn start(component: &Component) -> wasmtime::Result<()> {
         output,
         env: vec![],
         args: vec![],
-        memory: 64 << 20,
         outbound: outbound(&limits()),
     };
     let engines = engines();
-    let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
+    let room = room(component).await;
+    let engine = &engines.side(component.kind).engine;
+    let mut store = State::store(engine, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 

@@ -13,6 +13,7 @@ use tidegate::guest::cache::Cache;
 use tidegate::guest::code::Code;
 use tidegate::guest::compile::compile;
 use tidegate::guest::component::Digest;
+use tidegate::guest::memory::{Bounds, Node, Room};
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
@@ -99,11 +100,11 @@ pub fn blueprint(
             output: output(name, &limits, &tally),
             env: vec![],
             args: vec![],
-            memory: usize::try_from(limits.memory).unwrap(),
             outbound: outbound(&limits),
         },
         limits,
         tally,
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),
@@ -120,6 +121,14 @@ pub fn output(name: &str, limits: &Limits, tally: &Arc<Tally>) -> Arc<Source> {
 /// A client that reaches nothing.
 pub fn outbound(limits: &Limits) -> Arc<Outbound> {
     Outbound::new(&BTreeSet::new(), limits, Tally::new(None), Network::new())
+}
+
+/// Room for one instance, on a node of its own.
+pub async fn room(component: &Component) -> Room {
+    let bounds = Bounds { instance: 64 << 20, app: usize::MAX };
+    let on = (&component.engines, component.kind);
+    let room = Room::take(&Node::new(usize::MAX).account(), bounds, &Tally::new(None), 0, on).await;
+    room.expect("there is room for one")
 }
 
 /// A request for `path` without a body.
