@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::task::unconstrained;
@@ -22,11 +22,12 @@ use super::exchange::Exchange;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
 use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::memory::{Evicted, Idle};
 use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
-    blueprint: Arc<Blueprint>,
+    pub blueprint: Arc<Blueprint>,
     pub slots: Arc<Slots<Instance>>,
 }
 
@@ -38,6 +39,8 @@ impl Exclusive {
             idle_timeout: blueprint.limits.idle_timeout,
         };
         let slots = Slots::new(bounds, blueprint.tasks.clone());
+        let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
+        blueprint.account.register(idle);
         Self { blueprint, slots }
     }
 
@@ -76,9 +79,23 @@ impl Exclusive {
         }
         call.detach();
         Ok(Answer {
+            tally: self.blueprint.tally.clone(),
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange)),
         })
+    }
+}
+
+impl Idle for Slots<Instance> {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.evict_longest_unused() {
+            true => Evicted::Gone,
+            false => Evicted::Nobody,
+        }
     }
 }
 
@@ -131,7 +148,9 @@ impl Call {
             Ok(Poll::Ready(())) => self.run = None,
             Ok(Poll::Pending) => self.poll_timer(cx),
             Err(_) => {
-                warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                if self.blueprint.tally.may_warn() {
+                    warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                }
                 self.end(Failure::Guest(OWN_FAULT.into()));
             }
         }
@@ -158,7 +177,7 @@ impl Call {
     fn end(&mut self, failure: Failure) {
         if self.exchange.ended().is_none() || failure != Failure::TimedOut {
             self.exchange.settle(failure);
-        } else {
+        } else if self.blueprint.tally.may_warn() {
             let (app, instance) = (self.blueprint.app(), self.exchange.instance());
             warn!(app, instance, "the guest's work after its response took too long");
         }
@@ -231,6 +250,7 @@ async fn run(
             if !complete {
                 blueprint.unfinished(instance.id, id);
             } else if instance.is_reusable() {
+                instance.store.data_mut().end_calls();
                 instance.store.data().output.set_request(None);
                 lease.put_back(instance);
             }
@@ -266,8 +286,8 @@ async fn call(
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
 
-    let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
     store.data_mut().set_chunks(request.chunks());
+    let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, exchange));
     let mut view = store.data_mut().http();
@@ -275,7 +295,7 @@ async fn call(
     let outparam = view.new_response_outparam_from_callback({
         let exchange = exchange.clone();
         move |result| {
-            exchange.answer(result.map_err(|code| declined(&app, instance_id, id, &code)));
+            exchange.answer(result.map_err(|code| declined(&source, instance_id, id, &code)));
         }
     })?;
 

@@ -33,6 +33,7 @@ pub use exchange::Cut as BodyError;
 pub use instance::Blueprint;
 
 use crate::guest::store::Chunks;
+use crate::limit::Tally;
 use crate::request_id::RequestId;
 use exclusive::Exclusive;
 use shared::Shared;
@@ -71,6 +72,8 @@ pub struct Answer {
     pub http: http::Response<Body>,
     /// Which of the app's instances made it.
     pub instance: u64,
+    /// The app's, for what becomes of the body.
+    pub tally: Arc<Tally>,
 }
 
 /// Why there is no response.
@@ -162,6 +165,14 @@ impl Pool {
     /// Whether both are the same pool.
     pub fn is(&self, other: &Pool) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What of the app is counted, and how often it may be warned about.
+    pub fn tally(&self) -> &Arc<Tally> {
+        match &*self.0 {
+            Kind::Exclusive(pool) => &pool.blueprint.tally,
+            Kind::Shared(pool) => &pool.blueprint.tally,
+        }
     }
 
     /// Instances alive, idle ones included.

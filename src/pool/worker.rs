@@ -58,7 +58,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     ledger.failure = match end {
         End::Done => Failure::Guest("the guest exited".into()),
         End::TimedOut => {
-            warn!(app = blueprint.app(), instance = id, "the guest took too long and was ended");
+            if blueprint.tally.may_warn() {
+                let app = blueprint.app();
+                warn!(app, instance = id, "the guest took too long and was ended");
+            }
             Failure::TimedOut
         }
         End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
@@ -159,6 +162,7 @@ async fn drive(
                 if spent {
                     return Poll::Ready(Ok(()));
                 }
+                accessor.with(|mut store| store.data_mut().end_calls());
                 output.set_request(None);
                 book.stand(Standing::Idle);
                 return Poll::Pending;
@@ -204,7 +208,7 @@ async fn drive(
                     shared.give_back(job);
                 }
             }
-            let verdict = book.review(limits, shared.schedule.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting() || seat.is_dismissed());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
@@ -227,8 +231,9 @@ async fn drive(
                     }
                 }
             }
-            if book.is_idle() {
+            if let Some(since) = book.idle_since() {
                 running = None;
+                seat.rest(since);
             }
             return Poll::Pending;
         }

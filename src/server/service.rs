@@ -52,7 +52,10 @@ pub async fn respond(
                 record.instance = Some(answer.instance);
                 record.answered(head.status, declared.or(body.size_hint().exact()));
             }
-            Response::from_parts(head, Body::guest(body, id, record, running, generation))
+            Response::from_parts(
+                head,
+                Body::guest(body, answer.tally, id, record, running, generation),
+            )
         }
         Err(refusal) => {
             let (head, page) = refusal.page(accept.as_ref(), id, http2).into_parts();
@@ -143,13 +146,17 @@ async fn ask(
     match pool.handle(request).await {
         // A guest's 1xx would be taken for the answer by hyper, and 101 for a tunnel by the client.
         Ok(answer) if answer.http.status().is_informational() => {
-            warn!(request = %id, app = app.name.as_str(), status = answer.http.status().as_u16(), "guest answered with an interim status");
+            if answer.tally.may_warn() {
+                warn!(request = %id, app = app.name.as_str(), status = answer.http.status().as_u16(), "guest answered with an interim status");
+            }
             Err(Refusal::BadAnswer)
         }
         Ok(answer) => Ok(answer),
         Err(failure) => {
             // A client is not told why, so the log is. A busy app would fill it, and has its access lines.
-            if let Failure::Guest(reason) = &failure {
+            if let Failure::Guest(reason) = &failure
+                && pool.tally().may_warn()
+            {
                 warn!(request = %id, app = app.name.as_str(), reason, "guest failed");
             }
             Err(Refusal::Pool(failure))
