@@ -208,9 +208,11 @@ def reset_after_head(address):
     end = time.monotonic() + PATIENCE
     try:
         while client.sent < MOST and time.monotonic() < end:
-            client.write(client.begin("/stream?bytes=1000000"))
-            client.wait_until(lambda: client.stream in client.answered)
-            client.write(client.reset(client.stream), 1)
+            first = client.stream + 2
+            client.write(b"".join(client.begin("/stream?bytes=1000000") for _ in range(20)))
+            streams = range(first, client.stream + 1, 2)
+            client.wait_until(lambda: client.answered.issuperset(streams))
+            client.write(b"".join(client.reset(stream) for stream in streams), 20)
     except Ended:
         return client, True
     return client, False
