@@ -329,10 +329,11 @@ impl Job {
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
             },
             limits: settings.limits.clone(),
-            tally,
             profiler: settings.profile.clone().map(|profile| {
-                Profiler::new(profile, name, self.number, self.builder.tasks.clone())
+                let writes = self.builder.tasks.clone();
+                Profiler::new(profile, name, self.number, writes, tally.clone())
             }),
+            tally,
             generation: self.number,
             tasks: self.builder.tasks.clone(),
             count: 0.into(),
