@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -130,7 +131,7 @@ async fn a_clock_that_jumps_ten_years_changes_no_timeout_and_stops_nothing() {
         part: "Faults",
         tried: "the wall clock jumps by ten years, forward and back, in the middle of requests",
         times: jumps,
-        bound: "a request_timeout of 2 s is over after 2 to 4 s; requests, TLS, logs and changes to files go on",
+        bound: "a request_timeout of 2 s is over after 2 to 4.5 s; requests, TLS, logs and changes to files go on",
     }
     .holds(
         format!("the longest took {:.1} s", longest.as_secs_f64()),
@@ -157,12 +158,14 @@ async fn a_root_that_was_made_under_a_wrong_clock_is_good_under_the_right_one() 
         let server = site.start();
         assert_eq!(site.root(), root, "{wrong:?}: clients need trust no other");
         assert_eq!(ask_over_tls(&server, &root, Years(0)).await, 200);
-        let output = std::process::Command::new("openssl")
+        let certificate = site.path("state/ca/root.crt");
+        let verify = Command::new("openssl")
             .args(["verify", "-CAfile"])
-            .arg(site.path("state/ca/root.crt"))
-            .arg(site.path("state/ca/root.crt"))
-            .output()
-            .expect("run openssl");
+            .args([&certificate, &certificate])
+            .output();
+        let Ok(output) = verify else {
+            return not_tested("a root's dates", "openssl is not installed");
+        };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -2,6 +2,8 @@
 
 mod clock;
 mod disk;
+mod injected;
+mod strace;
 
 /// Said where a fault cannot be had on this machine. The rest of the tests still counts.
 fn not_tested(what: &str, reason: impl std::fmt::Display) {
