@@ -226,11 +226,12 @@ impl Job {
                 ),
             },
             limits: settings.limits.clone(),
-            tally,
             account: self.builder.account(&self.name),
             profiler: settings.profile.clone().map(|profile| {
-                Profiler::new(profile, name, self.number, self.builder.tasks.clone())
+                let writes = self.builder.tasks.clone();
+                Profiler::new(profile, name, self.number, writes, tally.clone())
             }),
+            tally,
             generation: self.number,
             tasks: self.builder.tasks.clone(),
             count: 0.into(),
