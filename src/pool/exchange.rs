@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::Failure;
+use super::gate::Pass;
 use crate::config::Limits;
 
 /// A response head, its body left in the exchange.
@@ -31,6 +32,8 @@ pub struct Exchange {
     /// Apart, because a p3 guest may answer with its request's body: then the
     /// chunk comes in while the response is polled, and the lock is taken.
     progressed: AtomicBool,
+    /// It counts as under way until both sides have let go of it.
+    _pass: Option<Pass>,
 }
 
 struct Inner {
@@ -71,8 +74,10 @@ pub struct Due {
 }
 
 impl Exchange {
-    pub fn new() -> Self {
+    /// With the right to be under way, where that is limited.
+    pub fn new(pass: Option<Pass>) -> Self {
         Self {
+            _pass: pass,
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
                 head: None,
