@@ -1,15 +1,14 @@
 //! Building a generation: what did not change is taken over, what did is made anew.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::compilations::Compilations;
 use super::files::Files;
 use super::job::{Components, Job};
 use super::{App, Generation, Tried};
@@ -26,8 +25,8 @@ use crate::limit::Tally;
 /// What generations are built with; one for the whole process.
 pub struct Builder {
     pub(super) engines: Arc<Engines>,
-    pub(super) compiler: Compiler,
-    pub(super) cache: Option<Cache>,
+    pub(super) cache: Option<Arc<Cache>>,
+    pub(super) compilations: Compilations,
     /// What pools spawn; shutdown waits for it.
     pub(super) tasks: TaskTracker,
     files: Mutex<Files>,
@@ -40,8 +39,6 @@ pub struct Builder {
     /// The memory of all instances, and what each app takes of it, over all of its pools.
     memory: Arc<Node>,
     accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
-    /// One permit for each core that may compile: all but one.
-    pub(super) cores: Arc<Semaphore>,
 }
 
 /// A new generation, and what is wrong in it.
@@ -51,6 +48,8 @@ pub struct Built {
     pub faults: Vec<Fault>,
     /// Nothing differs from what runs.
     pub unchanged: bool,
+    /// A component takes long to compile: build again when [`Builder::compiled`] says so.
+    pub compiling: bool,
 }
 
 /// One app's component cannot be used.
@@ -73,11 +72,13 @@ impl Builder {
         cache: Option<Cache>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let cache = cache.map(Arc::new);
+        let (shared, kept) = (engines.clone(), cache.clone());
+        let compilations = Compilations::new(shared, compiler, kept, tasks.clone());
         Arc::new(Self {
             engines,
-            compiler,
             cache,
+            compilations,
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
@@ -85,7 +86,6 @@ impl Builder {
             tallies: Mutex::default(),
             memory: Node::new(0),
             accounts: Mutex::default(),
-            cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
     }
 
@@ -127,12 +127,15 @@ impl Builder {
 
         let mut apps = BTreeMap::new();
         let mut faults = Vec::new();
+        let mut awaited = Vec::new();
         // A job catches its own panics, so none fails.
-        while let Some(Ok((app, fault))) = building.join_next().await {
-            progress(&app.name);
-            faults.extend(fault);
-            apps.insert(app.name.clone(), app);
+        while let Some(Ok(made)) = building.join_next().await {
+            progress(&made.app.name);
+            faults.extend(made.fault);
+            awaited.extend(made.awaits);
+            apps.insert(made.app.name.clone(), made.app);
         }
+        self.compilations.keep(&awaited);
         self.lock_files()
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
@@ -148,7 +151,13 @@ impl Builder {
             let kept = generation.apps.values().chain(retired);
             self.tidy(kept.filter_map(|app| Some(app.made_of.as_ref()?.0.digest)).collect());
         }
-        Built { generation, faults, unchanged }
+        let compiling = !awaited.is_empty();
+        Built { generation, faults, unchanged, compiling }
+    }
+
+    /// Resolves when a component is compiled that a build did not wait for.
+    pub async fn compiled(&self) {
+        self.compilations.finished().await;
     }
 
     /// Drops retired apps whose instances are gone, and their compiled code with them.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::Failure;
+use super::gate::Pass;
 use crate::config::Limits;
 
 /// A response head, its body left in the exchange.
@@ -33,6 +34,8 @@ pub struct Exchange {
     /// Apart, because a p3 guest may answer with its request's body: then the
     /// chunk comes in while the response is polled, and the lock is taken.
     progressed: AtomicBool,
+    /// It counts as under way until both sides have let go of it.
+    _pass: Option<Pass>,
 }
 
 struct Inner {
@@ -74,10 +77,16 @@ pub struct Due {
 }
 
 impl Exchange {
-    /// Of a request that came with `permit`: see [`super::Request`]. Up to `gather_max` bytes of
-    /// its response, and a chunk, are taken before the head is sent.
-    pub fn new(permit: Option<OwnedSemaphorePermit>, gather_max: usize) -> Self {
+    /// Of a request with the right to be under way, and with the `permit` that it came with,
+    /// where these are limited: see [`super::Request`]. Up to `gather_max` bytes of its response,
+    /// and a chunk, are taken before the head is sent.
+    pub fn new(
+        pass: Option<Pass>,
+        permit: Option<OwnedSemaphorePermit>,
+        gather_max: usize,
+    ) -> Self {
         Self {
+            _pass: pass,
             gather_max,
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,

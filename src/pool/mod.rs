@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod exchange;
 mod exclusive;
+mod gate;
 mod instance;
 mod ledger;
 mod schedule;
@@ -37,9 +38,6 @@ use crate::limit::Tally;
 use crate::request_id::RequestId;
 use exclusive::Exclusive;
 use shared::Shared;
-
-/// Requests that wait for an instance of one app; one more is refused at once.
-const MAX_WAITING: usize = 1024;
 
 /// How often a response is looked at for more frames before its head is sent.
 const GATHER_TURNS: usize = 4;
@@ -79,7 +77,8 @@ pub struct Answer {
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Every instance is taken and the queue is full, or its wait was too long.
+    /// Every instance is taken and the queue is full, or its wait was too long, or there is no
+    /// memory for another instance.
     #[error("busy")]
     Busy { retry_after: Duration },
     /// The guest sent no response head within the request timeout.

@@ -394,7 +394,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
             max_files: NonZeroUsize::MIN,
             max_total_size: 64 << 20,
         };
-        let profiler = Profiler::new(settings, kit, 7, tasks.clone());
+        let profiler = Profiler::new(settings, kit, 7, tasks.clone(), Tally::new(None));
         let mut blueprint = blueprint(kit, component(kit), limits(), &tasks);
         blueprint.generation = 7;
         blueprint.profiler = Some(profiler);

@@ -5,6 +5,7 @@ mod changes;
 mod clients;
 mod components;
 mod connections;
+mod faults;
 mod http;
 mod logs;
 mod manifests;

@@ -71,6 +71,7 @@ pub fn limits() -> Limits {
         stream_idle_timeout: Duration::from_secs(2),
         post_return_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(2),
+        queue_timeout: Duration::from_secs(2),
         max_requests_per_instance: NonZeroUsize::new(1000).unwrap(),
         max_concurrent_per_instance: NonZeroUsize::new(16).unwrap(),
         max_instances: NonZeroUsize::new(8).unwrap(),
