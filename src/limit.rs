@@ -62,6 +62,7 @@ limits! {
     MaxOutbound => "max_outbound",
     OutboundTimeout => "outbound_timeout",
     MaxOutboundBody => "max_outbound_body",
+    OutboundConnections => "outbound_connections",
     // The node's.
     ServerMemory => "server.memory",
     Instances => "instances",
@@ -77,6 +78,17 @@ limits! {
     MaxHead => "clients.max_head",
     MaxHeaders => "clients.max_headers",
     MaxUri => "clients.max_uri",
+    // Of one HTTP/2 connection; they are constants in `server::frames` and `server::connection`.
+    H2Resets => "h2.resets",
+    H2Pings => "h2.pings",
+    H2Settings => "h2.settings",
+    H2Priorities => "h2.priorities",
+    H2WindowUpdates => "h2.window_updates",
+    H2Data => "h2.data",
+    H2Continuations => "h2.continuations",
+    H2Unknown => "h2.unknown",
+    H2Errors => "h2.errors",
+    H2Abandoned => "h2.abandoned",
     // A compilation's.
     CompileCpuTime => "compile.cpu_time",
     CompileTimeout => "compile.timeout",
@@ -108,7 +120,7 @@ impl Tally {
     pub fn new(app: Option<Arc<str>>) -> Arc<Tally> {
         Arc::new_cyclic(|me| Tally {
             app,
-            rows: Default::default(),
+            rows: std::array::from_fn(|_| Row::default()),
             lines: Bucket::new(),
             warnings: Bucket::new(),
             me: me.clone(),

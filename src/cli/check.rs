@@ -10,7 +10,7 @@ use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
 use crate::certificates::{Certificates, LocalCa};
 use crate::config::{Config, Problem, Problems};
 use crate::generation::Builder;
-use crate::guest::Engines;
+use crate::guest::{Compiler, Engines};
 
 pub fn check(named: Option<&Path>) -> ExitCode {
     let path = match Config::find(named) {
@@ -54,7 +54,7 @@ fn problems(config: Config) -> Result<Vec<Problem>, String> {
     let bar = progress::bar(config.apps.len());
     let runtime = runtime().map_err(|error| error.to_string())?;
     let built = runtime.block_on(async {
-        let builder = Builder::new(engines, None, TaskTracker::new());
+        let builder = Builder::new(engines, Compiler::this_program(), None, TaskTracker::new());
         let progress = |app: &_| {
             bar.set_message(format!("{app}"));
             bar.inc(1);

@@ -2,6 +2,7 @@
 
 mod build;
 mod files;
+mod job;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ struct Tried {
     /// Absent where the file could not even be read.
     digest: Option<Digest>,
     settings: config::App,
+    compile: config::Compile,
     error: ComponentError,
 }
 
@@ -52,6 +54,7 @@ impl PartialEq for Tried {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
             && self.settings == other.settings
+            && self.compile == other.compile
             && self.error.to_string() == other.error.to_string()
     }
 }

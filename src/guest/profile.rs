@@ -1,7 +1,7 @@
 //! Samples of guest code, one profile per store, written when the store ends.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,7 +126,7 @@ fn keep(settings: &config::Profile, app: &str, name: &str, json: &[u8]) -> io::R
     // Room first, so that the caps hold at every moment; and again after, for
     // the profiles that other stores wrote meanwhile.
     prune(dir, app, settings.max_files.get() - 1, settings.max_total_size - size)?;
-    write_by_rename(&dir.join(name), json)?;
+    write_by_rename(&dir.join(name), |file| file.write_all(json))?;
     prune(dir, app, settings.max_files.get(), settings.max_total_size)
 }
 

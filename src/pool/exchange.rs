@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
@@ -45,6 +46,7 @@ struct Inner {
     /// Where it waits in a queue, while it does.
     place: Option<u64>,
     instance: u64,
+    permit: Option<OwnedSemaphorePermit>,
     client: Option<Waker>,
     driver: Option<Waker>,
 }
@@ -71,7 +73,8 @@ pub struct Due {
 }
 
 impl Exchange {
-    pub fn new() -> Self {
+    /// Of a request that came with `permit`: see [`super::Request`].
+    pub fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
@@ -82,6 +85,7 @@ impl Exchange {
                 client_left: false,
                 place: None,
                 instance: 0,
+                permit,
                 client: None,
                 driver: None,
             }),
@@ -331,6 +335,9 @@ impl Inner {
     fn end(&mut self, now: Instant) {
         self.phase = Phase::Ended(now);
         self.body = None;
+        if !self.client_left {
+            self.permit = None;
+        }
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::task::unconstrained;
@@ -22,6 +22,7 @@ use super::exchange::Exchange;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
 use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::memory::{Evicted, Idle};
 use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
@@ -38,12 +39,14 @@ impl Exclusive {
             idle_timeout: blueprint.limits.idle_timeout,
         };
         let slots = Slots::new(bounds, blueprint.tasks.clone());
+        let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
+        blueprint.account.register(idle);
         Self { blueprint, slots }
     }
 
     /// Serves one request. Dropping the future is the client leaving: what runs
     /// goes on under its timeouts, what waits leaves the queue.
-    pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+    pub async fn handle(&self, mut request: Request) -> Result<Answer, Failure> {
         let limits = &self.blueprint.limits;
         let lease = match self.slots.take() {
             Taken::Now(lease) => lease,
@@ -53,7 +56,7 @@ impl Exclusive {
                 .map_err(|_| Failure::busy())?,
         };
 
-        let exchange = Arc::new(Exchange::new());
+        let exchange = Arc::new(Exchange::new(request.permit.take()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 
@@ -80,6 +83,19 @@ impl Exclusive {
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange)),
         })
+    }
+}
+
+impl Idle for Slots<Instance> {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.evict_longest_unused() {
+            true => Evicted::Gone,
+            false => Evicted::Nobody,
+        }
     }
 }
 
@@ -234,6 +250,7 @@ async fn run(
             if !complete {
                 blueprint.unfinished(instance.id, id);
             } else if instance.is_reusable() {
+                instance.store.data_mut().end_calls();
                 instance.store.data().output.set_request(None);
                 lease.put_back(instance);
             }

@@ -25,6 +25,7 @@ mod sync {
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
 pub use body::Body;
@@ -58,6 +59,9 @@ pub struct Request {
     pub id: RequestId,
     /// Its URI is absolute (`https://authority/path`), its headers are fit for a guest.
     pub http: http::Request<WasiBody>,
+    /// Given back when the response is complete; when the client leaves before that, only when
+    /// the guest's work has ended.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A guest's response.

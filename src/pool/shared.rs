@@ -2,7 +2,7 @@
 //!
 //! Here are the clients' side and the tasks; who takes what is the schedule's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use super::exchange::Exchange;
 use super::instance::Blueprint;
 use super::schedule::{Placed, Schedule};
 use super::{Answer, Failure, MAX_WAITING, Request, worker};
+use crate::guest::memory::{Evicted, Idle};
 
 /// A pool of instances that take several requests at a time.
 pub struct Shared {
@@ -30,12 +31,15 @@ pub struct Job {
 impl Shared {
     pub fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
         let schedule = Schedule::new(blueprint.limits.max_instances.get(), MAX_WAITING);
-        Arc::new(Self { blueprint, schedule, emptied: Notify::new() })
+        let shared = Arc::new(Self { blueprint, schedule, emptied: Notify::new() });
+        let idle: Weak<Self> = Arc::downgrade(&shared);
+        shared.blueprint.account.register(idle);
+        shared
     }
 
     /// See [`super::Pool::handle`].
-    pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Failure> {
-        let exchange = Arc::new(Exchange::new());
+    pub async fn handle(self: &Arc<Self>, mut request: Request) -> Result<Answer, Failure> {
+        let exchange = Arc::new(Exchange::new(request.permit.take()));
         let job = Job { request, exchange: exchange.clone() };
         self.place(self.schedule.dispatch(job), &exchange)?;
         let mut client = Client { shared: self, exchange: &exchange, served: false };
@@ -101,6 +105,19 @@ impl Shared {
                 self.blueprint.tasks.spawn(worker::work(self.clone(), job));
             }
             None => self.emptied.notify_waiters(),
+        }
+    }
+}
+
+impl Idle for Shared {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.schedule.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.schedule.dismiss_longest_unused() {
+            true => Evicted::Leaving,
+            false => Evicted::Nobody,
         }
     }
 }

@@ -127,6 +127,27 @@ impl<I: Send + 'static> Slots<I> {
         self.changed.notify_waiters();
     }
 
+    /// Since when the longest unused of the idle instances has been idle.
+    pub fn longest_unused(&self) -> Option<Instant> {
+        self.lock().idle.front().map(|(since, _)| *since)
+    }
+
+    /// Lets that one go. False when none is idle.
+    pub fn evict_longest_unused(&self) -> bool {
+        let evicted = {
+            let mut state = self.lock();
+            let evicted = state.idle.pop_front();
+            state.live -= usize::from(evicted.is_some());
+            evicted
+        };
+        let any = evicted.is_some();
+        drop(evicted);
+        if any {
+            self.changed.notify_waiters();
+        }
+        any
+    }
+
     /// Resolves when no instance is left.
     pub async fn emptied(&self) {
         loop {

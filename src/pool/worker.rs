@@ -162,6 +162,7 @@ async fn drive(
                 if spent {
                     return Poll::Ready(Ok(()));
                 }
+                accessor.with(|mut store| store.data_mut().end_calls());
                 output.set_request(None);
                 book.stand(Standing::Idle);
                 return Poll::Pending;
@@ -207,7 +208,7 @@ async fn drive(
                     shared.give_back(job);
                 }
             }
-            let verdict = book.review(limits, shared.schedule.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting() || seat.is_dismissed());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
@@ -230,8 +231,9 @@ async fn drive(
                     }
                 }
             }
-            if book.is_idle() {
+            if let Some(since) = book.idle_since() {
                 running = None;
+                seat.rest(since);
             }
             return Poll::Pending;
         }

@@ -9,6 +9,7 @@ mod http;
 mod logs;
 mod manifests;
 mod model;
+mod outbound;
 mod pools;
 mod process;
 mod profiles;
