@@ -2,6 +2,7 @@
 
 mod bodies;
 mod changes;
+mod compile;
 mod components;
 mod connections;
 mod http;
