@@ -12,10 +12,13 @@ use super::compilations::Compilations;
 use super::files::Files;
 use super::job::{Components, Job};
 use super::{App, Generation, Tried};
+use crate::available;
 use crate::certificates::Certificates;
 use crate::config::{AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
+use crate::guest::memory::{Account, Node};
+use crate::guest::outbound::Network;
 use crate::guest::{Compiler, Component, Engines};
 use crate::limit::Tally;
 
@@ -29,8 +32,13 @@ pub struct Builder {
     files: Mutex<Files>,
     /// What could not be served when it was last tried, and since when: it is not compiled again.
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
+    /// What the outbound requests of all apps share.
+    pub(super) network: Arc<Network>,
     /// One for each app, whatever pools it has had.
     tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
+    /// The memory of all instances, and what each app takes of it, over all of its pools.
+    memory: Arc<Node>,
+    accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
 }
 
 /// A new generation, and what is wrong in it.
@@ -74,7 +82,10 @@ impl Builder {
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
+            network: Network::new(),
             tallies: Mutex::default(),
+            memory: Node::new(0),
+            accounts: Mutex::default(),
         })
     }
 
@@ -96,6 +107,7 @@ impl Builder {
             .filter_map(|app| Some(app.made_of.as_ref()?.0.clone()))
             .collect();
         let known = Arc::new(Components::new(unread));
+        self.memory.set_limit(node_memory(&config));
 
         let mut building = JoinSet::new();
         for (name, settings) in &config.apps {
@@ -128,6 +140,7 @@ impl Builder {
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
         self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
+        self.lock_accounts().retain(|app, _| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -176,6 +189,14 @@ impl Builder {
         tallies.entry(app.clone()).or_insert_with(new).clone()
     }
 
+    pub(super) fn account(&self, app: &AppName) -> Arc<Account> {
+        self.lock_accounts().entry(app.clone()).or_insert_with(|| self.memory.account()).clone()
+    }
+
+    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Account>>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,4 +210,10 @@ impl Builder {
     pub(super) fn lock_files(&self) -> std::sync::MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What all instances together may take: as configured, or three quarters of what there is.
+fn node_memory(config: &Config) -> usize {
+    let bytes = config.server.memory.unwrap_or_else(|| available::memory() / 4 * 3);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -13,6 +13,8 @@ use super::compilations::{Compiled, Order};
 use super::{App, Tried, blocking};
 use crate::config::{self, AppName};
 use crate::guest::component::Digest;
+use crate::guest::outbound::Outbound;
+use crate::guest::output::Source;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError};
@@ -195,19 +197,33 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let name = self.name.as_str();
+        let tally = self.builder.tally(&self.name);
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
                 app: name.into(),
+                output: Arc::new(Source {
+                    app: name.into(),
+                    rate: settings.limits.log_rate,
+                    burst: settings.limits.log_burst,
+                    tally: tally.clone(),
+                }),
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
-                memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
+                outbound: Outbound::new(
+                    &settings.outbound,
+                    &settings.limits,
+                    tally.clone(),
+                    self.builder.network.clone(),
+                ),
             },
             limits: settings.limits.clone(),
-            tally: self.builder.tally(&self.name),
+            account: self.builder.account(&self.name),
             profiler: settings.profile.clone().map(|profile| {
-                Profiler::new(profile, name, self.number, self.builder.tasks.clone())
+                let writes = self.builder.tasks.clone();
+                Profiler::new(profile, name, self.number, writes, tally.clone())
             }),
+            tally,
             generation: self.number,
             tasks: self.builder.tasks.clone(),
             count: 0.into(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -25,6 +26,8 @@ pub struct Component {
     pub kind: Kind,
     pub engines: Arc<Engines>,
     pub compiled: wasmtime::component::Component,
+    /// Bytes of memories and tables that the last instance began with.
+    pub initial_memory: AtomicUsize,
     pre: ProxyPre<State>,
 }
 
@@ -88,7 +91,8 @@ impl Component {
             Handler::P2 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(link)?),
         };
         let (digest, kind) = (code.label.component, code.label.kind);
-        Ok(Self { digest, kind, engines: engines.clone(), compiled, pre })
+        let initial_memory = AtomicUsize::new(0);
+        Ok(Self { digest, kind, engines: engines.clone(), compiled, initial_memory, pre })
     }
 
     /// Compiles `bytes` in this process, without any limit, and links them: for tests and

@@ -37,12 +37,15 @@ const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 50;
 const MAX_MEMORIES_PER_COMPONENT: u32 = 8;
 const MAX_TABLES_PER_COMPONENT: u32 = 50;
 
-/// Table memory kept between instances: zeroing it costs less than faulting it in again.
-const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// Memory of a table, and of a stack, kept between instances: zeroing it costs less than
+/// faulting it in again. It stays with each slot that was ever used, counted by nobody, so it
+/// is what small guests need and no more.
+const TABLE_KEEP_RESIDENT: usize = 8 << 10;
+const STACK_KEEP_RESIDENT: usize = 16 << 10;
 
 /// Slots whose memory is returned to the system in one call. Until then they keep their
-/// component's code: see [`Engines::release`].
-const DECOMMIT_BATCH: usize = 16;
+/// component's code, see [`Engines::release`], and their memory, see [`super::lingering`].
+pub(super) const DECOMMIT_BATCH: usize = 16;
 
 /// A core module with one memory of one page, in WebAssembly's binary format.
 const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
@@ -186,7 +189,7 @@ impl Hasher for Sha {
 
 impl Side {
     /// Completes this thread's batch of slots.
-    fn complete(&self) {
+    pub(super) fn complete(&self) {
         for _ in 0..DECOMMIT_BATCH {
             let mut store = Store::new(&self.engine, ());
             // Without room there is nothing to complete: wasmtime returned all batches then.
@@ -229,6 +232,7 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_memory_size(4 << 30)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .linear_memory_keep_resident(0)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT)
         .decommit_batch_size(DECOMMIT_BATCH);
     pool
 }
@@ -239,6 +243,8 @@ fn config(kind: Kind) -> Config {
     config
         .concurrency_support(kind == Kind::Concurrent)
         .wasm_component_model_async(kind == Kind::Concurrent)
+        // What a guest has touched of its stack would stay for good.
+        .async_stack_zeroing(true)
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_memory64(false)

@@ -1,7 +1,7 @@
 //! Everything that runs guest code: engines, components, stores and their profiles.
 //!
-//! Knows wasmtime, and no hosts, TLS or sockets. What decides which instance
-//! takes which request is `pool`.
+//! Knows wasmtime, and no hosts, TLS or sockets but those of `outbound`. What
+//! decides which instance takes which request is `pool`.
 
 mod bounds;
 pub mod cache;
@@ -12,7 +12,10 @@ pub mod engine;
 pub mod files;
 pub mod inspect;
 pub mod interfaces;
-mod output;
+mod lingering;
+pub mod memory;
+pub mod outbound;
+pub mod output;
 mod parts;
 pub mod profile;
 pub mod store;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::output::{GuestOutput, Stream};
+use super::memory::Limiter;
+use super::outbound::{Outbound, Sent};
+use super::output::{GuestOutput, Source, Stream};
 use super::profile::Recording;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
@@ -50,10 +53,12 @@ pub enum Outcome {
 /// What every store of an app starts from; the same for all of its instances.
 pub struct Template {
     pub app: Arc<str>,
+    /// Whose lines its output is, and how many of them are logged.
+    pub output: Arc<Source>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
-    /// Bytes of all linear memories and tables of an instance together.
-    pub memory: usize,
+    /// What guests may reach outside.
+    pub outbound: Arc<Outbound>,
 }
 
 /// A store's data.
@@ -76,8 +81,9 @@ impl State {
         generation: u64,
         instance: u64,
         recording: Option<Recording>,
+        limiter: Limiter,
     ) -> Store<State> {
-        let output = GuestOutput::new(&template.app, generation, instance);
+        let output = GuestOutput::new(&template.output, generation, instance);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stream::stdout(&output))
             .stderr(Stream::stderr(&output))
@@ -97,8 +103,8 @@ impl State {
                 wasi: wasi.build(),
                 http,
                 table,
-                hooks: Hooks,
-                limiter: Limiter::new(template.memory),
+                hooks: Hooks { outbound: template.outbound.clone(), calls: None },
+                limiter,
                 output,
                 recording,
             },
@@ -109,6 +115,15 @@ impl State {
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(at_deadline);
         store
+    }
+
+    /// Ends the guest's outbound calls: it has no request left that they could be for.
+    ///
+    /// Before a store goes, too: a request's body that loses its store looks finished.
+    pub fn end_calls(&mut self) {
+        if let Some(calls) = self.hooks.calls.take() {
+            calls.cancel();
+        }
     }
 }
 
@@ -135,57 +150,12 @@ impl WasiHttpView for State {
     }
 }
 
-/// Sums what wasmtime's own limits count one by one: all memories and tables of the store.
-struct Limiter {
-    used: usize,
-    limit: usize,
-}
-
-/// What a table element costs the host.
-const TABLE_ELEMENT: usize = size_of::<usize>();
-
-impl Limiter {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit }
-    }
-
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let growth = desired.saturating_sub(current);
-        match self.used.checked_add(growth) {
-            Some(used) if used <= self.limit => {
-                self.used = used;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT)))
-    }
-}
-
 /// Where tidegate's HTTP differs from the crate's defaults.
-struct Hooks;
-
-type SendResult =
-    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+struct Hooks {
+    outbound: Arc<Outbound>,
+    /// What ends the outbound calls under way; there once there has been one.
+    calls: Option<CancellationToken>,
+}
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
@@ -198,14 +168,16 @@ impl WasiHttpHooks for Hooks {
         FILTER.get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name))).clone()
     }
 
-    /// Guests reach nothing outside: there is no allowlist yet that could let them.
+    /// Both WASI versions send here.
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // How the guest liked the response, which matters to nobody.
         _result: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = SendResult> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let calls = self.calls.get_or_insert_default().clone();
+        Box::new(self.outbound.clone().send(request, options, calls))
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
@@ -218,21 +190,5 @@ impl WasiHttpHooks for Hooks {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memories_and_tables_share_one_limit() {
-        let mut limiter = Limiter::new(1 << 20);
-        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
-        assert!(!limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.table_growing(0, 1024, None).unwrap());
-        assert!(!limiter.table_growing(1024, usize::MAX, None).unwrap());
-        assert!(limiter.memory_growing(256 << 10, 500 << 10, None).unwrap());
     }
 }

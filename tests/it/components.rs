@@ -4,18 +4,21 @@ use std::num::NonZeroUsize;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use tidegate::config::Profile;
+use tidegate::config::{Limits, Profile};
 use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
 use tidegate::guest::store::Template;
 use tidegate::guest::{ComponentError, State};
+use tidegate::limit::Tally;
 use tidegate::pool::Pool;
 use tokio_util::task::TaskTracker;
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
-use crate::support::pool::{blueprint, component, engines, get, guest, limits, text as body};
+use crate::support::pool::{
+    blueprint, component, engines, get, guest, limits, outbound, output, room, text as body,
+};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -43,9 +46,18 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
-    let template = Template { app: "test".into(), env: vec![], args: vec![], memory: 64 << 20 };
+    let output = output("test", &Limits::default(), &Tally::new(None));
+    let template = Template {
+        app: "test".into(),
+        output,
+        env: vec![],
+        args: vec![],
+        outbound: outbound(&limits()),
+    };
     let engines = engines();
-    let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
+    let room = room(component).await;
+    let engine = &engines.side(component.kind).engine;
+    let mut store = State::store(engine, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 
@@ -382,7 +394,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
             max_files: NonZeroUsize::MIN,
             max_total_size: 64 << 20,
         };
-        let profiler = Profiler::new(settings, kit, 7, tasks.clone());
+        let profiler = Profiler::new(settings, kit, 7, tasks.clone(), Tally::new(None));
         let mut blueprint = blueprint(kit, component(kit), limits(), &tasks);
         blueprint.generation = 7;
         blueprint.profiler = Some(profiler);
