@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per behaviour.
 
 mod bodies;
+mod cache;
 mod changes;
 mod compile;
 mod components;
