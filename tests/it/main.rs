@@ -1,8 +1,10 @@
 //! The integration tests: one binary, a module per behaviour.
 
 mod bodies;
+mod cache;
 mod changes;
 mod clients;
+mod compile;
 mod components;
 mod connections;
 mod faults;
