@@ -8,6 +8,7 @@ pub mod cache;
 pub mod component;
 pub mod engine;
 pub mod files;
+mod holdings;
 pub mod inspect;
 pub mod interfaces;
 mod lingering;

@@ -47,6 +47,7 @@ pub fn start<'a>(
             let (call, io) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 let view = store.data_mut().http();
                 let (request, io) = p3::Request::from_http(view.hooks, http);
                 // Boxed because its type borrows the hooks, though it holds nothing of them.
@@ -75,6 +76,7 @@ pub fn start<'a>(
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {

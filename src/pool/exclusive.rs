@@ -289,6 +289,7 @@ async fn call(
     store.data().output.set_request(Some(request.id));
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
+    store.data_mut().begin();
 
     let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
     let scheme = scheme(&request);
