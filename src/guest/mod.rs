@@ -10,6 +10,7 @@ pub mod compile;
 pub mod component;
 pub mod engine;
 pub mod files;
+mod holdings;
 pub mod inspect;
 pub mod interfaces;
 mod lingering;

@@ -48,6 +48,7 @@ pub fn start<'a>(
             let (call, io) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 let view = store.data_mut().http();
                 let (request, io) = p3::Request::from_http(view.hooks, http);
                 // Boxed because its type borrows the hooks, though it holds nothing of them.
@@ -77,6 +78,7 @@ pub fn start<'a>(
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 // It asks for them later, when another request may have begun.
                 store.data_mut().set_chunks(Chunks::NARROW);
                 let mut view = store.data_mut().http();

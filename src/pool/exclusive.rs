@@ -294,6 +294,7 @@ async fn call(
     store.data().output.set_request(Some(request.id));
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
+    store.data_mut().begin();
 
     store.data_mut().set_chunks(request.chunks());
     let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());

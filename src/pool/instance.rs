@@ -51,7 +51,7 @@ pub struct Instance {
     pub served: usize,
     pub blueprint: Arc<Blueprint>,
     /// After the store, so given back when that is gone.
-    _room: Room,
+    pub room: Room,
 }
 
 /// Why there is no instance.
@@ -125,12 +125,13 @@ impl Instance {
             Err(error) => return Err(Unmade::Failed(error)),
         };
         component.initial_memory.store(room.used(), Ordering::Relaxed);
-        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone(), _room: room })
+        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone(), room })
     }
 
     /// Whether it may take another request after those it has served.
-    pub fn is_reusable(&self) -> bool {
-        self.served < self.blueprint.limits.max_requests_per_instance.get()
+    pub fn is_reusable(&mut self) -> bool {
+        self.store.data_mut().count_holdings().is_ok()
+            && self.served < self.blueprint.limits.max_requests_per_instance.get()
     }
 }
 
