@@ -37,12 +37,13 @@ struct Seen {
 impl Origin {
     /// Speaks plain HTTP on a port of the system's choice.
     pub async fn plain() -> Origin {
-        Origin::start("127.0.0.1:0".parse().expect("an address"), None).await
+        Origin::serve(loopback().await, None)
     }
 
-    /// The same at this address.
-    pub async fn plain_at(address: SocketAddr) -> Origin {
-        Origin::start(address, None).await
+    /// The same at this address; none where the machine has no such address.
+    pub async fn try_at(address: SocketAddr) -> Option<Origin> {
+        let listener = TcpListener::bind(address).await.ok()?;
+        Some(Origin::serve(listener, None))
     }
 
     /// Speaks TLS, with a certificate for `host` from the root of [`super::certificates::root`].
@@ -58,11 +59,10 @@ impl Origin {
             .with_single_cert(vec![cert], key)
             .expect("a pair that fits");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Origin::start("127.0.0.1:0".parse().expect("an address"), Some(acceptor)).await
+        Origin::serve(loopback().await, Some(acceptor))
     }
 
-    async fn start(address: SocketAddr, tls: Option<TlsAcceptor>) -> Origin {
-        let listener = TcpListener::bind(address).await.expect("bind the origin");
+    fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) -> Origin {
         let address = listener.local_addr().expect("its address");
         let seen = Arc::new(Seen::default());
         let all = Arc::clone(&seen);
@@ -123,6 +123,10 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn loopback() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("bind the origin")
 }
 
 /// Answers request after request, until one side has enough.
