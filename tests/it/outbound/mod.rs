@@ -33,8 +33,6 @@ pub fn manifest(origins: &[&str], settings: &str) -> String {
     format!(
         r#"
 [defaults]
-request_timeout = "20s"
-stream_idle_timeout = "20s"
 outbound = {origins:?}
 {settings}
 

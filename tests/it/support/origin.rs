@@ -215,10 +215,10 @@ async fn answer(
             tokio::time::sleep(Duration::from_millis(query.parse().unwrap_or(0))).await;
             whole(io, "slow\n").await
         }
-        "/never" => std::future::pending().await,
+        "/never" => until_gone(io).await,
         "/slow-body" => {
             io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun").await?;
-            std::future::pending().await
+            until_gone(io).await
         }
         "/endless" => {
             io.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
@@ -226,6 +226,15 @@ async fn answer(
             loop {
                 io.write_all(&chunk).await?;
             }
+        }
+        "/drip" => {
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            io.write_all(head).await?;
+            for _ in 0..query.parse().unwrap_or(0) / 100 {
+                io.write_all(b"5\r\ndrop\n\r\n").await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            io.write_all(b"0\r\n\r\n").await
         }
         "/truncated" => {
             let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n";
@@ -298,6 +307,12 @@ async fn answer(
         "/seen" => whole(io, request).await,
         _ => whole(io, "hello from the origin\n").await,
     }
+}
+
+/// Says nothing, and ends the connection when the client does.
+async fn until_gone(io: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    while more(io, &mut Vec::new()).await > 0 {}
+    Err(std::io::Error::other("the client is gone"))
 }
 
 async fn whole(io: &mut (impl AsyncWrite + Unpin), text: &str) -> std::io::Result<()> {
