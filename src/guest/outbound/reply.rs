@@ -122,11 +122,12 @@ impl ReplyBody {
     /// The response is whole: its connection may serve another call, once the request is sent too.
     fn finish(&mut self) {
         self.is_over = true;
-        if let Some(Resources { connection, upload, .. }) = self.held.take()
-            && *upload.borrow() == Upload::Sent
-        {
+        let Some(Resources { connection, upload, place }) = self.held.take() else { return };
+        if *upload.borrow() == Upload::Sent {
             self.call.keep(connection);
         }
+        // Another call may begin.
+        drop(place);
     }
 }
 
