@@ -14,7 +14,7 @@
 //! pool          the handler pool: which instance takes which request, for how long
 //! guest         everything that runs guest code: engines, components, stores, profiles
 //! config        everything about the manifest
-//! limit, logging, shutdown, settle, systemd, request_id: leaves
+//! available, limit, logging, shutdown, settle, systemd, request_id: leaves
 //! ```
 //!
 //! Imports go downwards only. A request: the listener accepts, the connection
@@ -34,6 +34,7 @@
 //! 6. Every spawned task is waited for at shutdown, or ended by the drop of what owns it.
 //! 7. An app whose component digest and settings did not change keeps its pool, warm, across a reload.
 
+pub mod available;
 pub mod certificates;
 pub mod cli;
 pub mod config;

@@ -37,6 +37,7 @@ pub use origin::{Origin, OriginScheme};
 pub use paths::Paths;
 pub use pattern::{HostPattern, InvalidHost};
 pub use problem::{Located, Place, Problem, Problems};
+pub(crate) use units::{duration_text, size_text};
 
 /// Where the manifest is looked for when the command line names none, in this order.
 pub const SEARCHED: [&str; 2] = ["config.toml", "/etc/tidegate/config.toml"];

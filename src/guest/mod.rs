@@ -5,19 +5,24 @@
 
 mod bounds;
 pub mod cache;
+pub mod code;
+pub mod compile;
 pub mod component;
 pub mod engine;
 pub mod files;
 pub mod inspect;
 pub mod interfaces;
+mod lingering;
+pub mod memory;
 pub mod outbound;
-mod output;
+pub mod output;
 mod parts;
 pub mod profile;
 pub mod store;
 mod ticker;
 mod world;
 
+pub use compile::Compiler;
 pub use component::{Component, ComponentError};
 pub use engine::Engines;
 pub use store::{Outcome, State};

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::memory::Limiter;
 use super::outbound::{Outbound, Sent};
-use super::output::{GuestOutput, Stream};
+use super::output::{GuestOutput, Source, Stream};
 use super::profile::Recording;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
@@ -52,10 +53,10 @@ pub enum Outcome {
 /// What every store of an app starts from; the same for all of its instances.
 pub struct Template {
     pub app: Arc<str>,
+    /// Whose lines its output is, and how many of them are logged.
+    pub output: Arc<Source>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
-    /// Bytes of all linear memories and tables of an instance together.
-    pub memory: usize,
     /// What guests may reach outside.
     pub outbound: Arc<Outbound>,
 }
@@ -80,8 +81,9 @@ impl State {
         generation: u64,
         instance: u64,
         recording: Option<Recording>,
+        limiter: Limiter,
     ) -> Store<State> {
-        let output = GuestOutput::new(&template.app, generation, instance);
+        let output = GuestOutput::new(&template.output, generation, instance);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stream::stdout(&output))
             .stderr(Stream::stderr(&output))
@@ -102,7 +104,7 @@ impl State {
                 http,
                 table,
                 hooks: Hooks { outbound: template.outbound.clone(), calls: None },
-                limiter: Limiter::new(template.memory),
+                limiter,
                 output,
                 recording,
             },
@@ -148,52 +150,6 @@ impl WasiHttpView for State {
     }
 }
 
-/// Sums what wasmtime's own limits count one by one: all memories and tables of the store.
-struct Limiter {
-    used: usize,
-    limit: usize,
-}
-
-/// What a table element costs the host.
-const TABLE_ELEMENT: usize = size_of::<usize>();
-
-impl Limiter {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit }
-    }
-
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let growth = desired.saturating_sub(current);
-        match self.used.checked_add(growth) {
-            Some(used) if used <= self.limit => {
-                self.used = used;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT)))
-    }
-}
-
 /// Where tidegate's HTTP differs from the crate's defaults.
 struct Hooks {
     outbound: Arc<Outbound>,
@@ -234,21 +190,5 @@ impl WasiHttpHooks for Hooks {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memories_and_tables_share_one_limit() {
-        let mut limiter = Limiter::new(1 << 20);
-        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
-        assert!(!limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.table_growing(0, 1024, None).unwrap());
-        assert!(!limiter.table_growing(1024, usize::MAX, None).unwrap());
-        assert!(limiter.memory_growing(256 << 10, 500 << 10, None).unwrap());
     }
 }

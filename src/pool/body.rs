@@ -22,6 +22,8 @@ enum Kind {
     Whole {
         data: Bytes,
         trailers: Option<HeaderMap>,
+        /// Under way until the last byte has left.
+        _exchange: Arc<Exchange>,
     },
     Stream {
         first: VecDeque<Frame<Bytes>>,
@@ -89,14 +91,7 @@ impl Gathered {
                 data.freeze()
             }
         };
-        Body(Kind::Whole { data, trailers })
-    }
-}
-
-impl Body {
-    /// A body known in full.
-    pub fn whole(data: Bytes) -> Self {
-        Self(Kind::Whole { data, trailers: None })
+        Body(Kind::Whole { data, trailers, _exchange: exchange })
     }
 }
 
@@ -128,7 +123,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Whole { data, trailers, .. } => data.is_empty() && trailers.is_none(),
             Kind::Stream { ended, .. } => *ended,
         }
     }

@@ -64,21 +64,22 @@ pub fn start<'a>(
                         let response = access.data_mut().http().table.delete(response)?;
                         wasmtime::error::Ok(Ok(response.into_http(&mut access, io)?))
                     })?,
-                    Err(code) => Err(blueprint.declined(id, request_id, &code)),
+                    Err(code) => Err(declined(&blueprint.template.output, id, request_id, &code)),
                 });
                 Ok(())
             }))
         }
         Proxy::P2(guest) => {
             let answered = exchange.clone();
-            let app = blueprint.template.app.clone();
+            let source = blueprint.template.output.clone();
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {
-                    answered.answer(result.map_err(|code| declined(&app, id, request_id, &code)));
+                    answered
+                        .answer(result.map_err(|code| declined(&source, id, request_id, &code)));
                 })?;
                 let handle = guest.wasi_http_incoming_handler().func_handle();
                 handle.start_call_concurrent(store, (incoming, outparam))

@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::Failure;
+use super::gate::Pass;
 use crate::config::Limits;
 
 /// A response head, its body left in the exchange.
@@ -31,6 +33,8 @@ pub struct Exchange {
     /// Apart, because a p3 guest may answer with its request's body: then the
     /// chunk comes in while the response is polled, and the lock is taken.
     progressed: AtomicBool,
+    /// It counts as under way until both sides have let go of it.
+    _pass: Option<Pass>,
 }
 
 struct Inner {
@@ -45,6 +49,7 @@ struct Inner {
     /// Where it waits in a queue, while it does.
     place: Option<u64>,
     instance: u64,
+    permit: Option<OwnedSemaphorePermit>,
     client: Option<Waker>,
     driver: Option<Waker>,
 }
@@ -71,8 +76,11 @@ pub struct Due {
 }
 
 impl Exchange {
-    pub fn new() -> Self {
+    /// Of a request with the right to be under way, and with the `permit` that it came with,
+    /// where these are limited: see [`super::Request`].
+    pub fn new(pass: Option<Pass>, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
+            _pass: pass,
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
                 head: None,
@@ -82,6 +90,7 @@ impl Exchange {
                 client_left: false,
                 place: None,
                 instance: 0,
+                permit,
                 client: None,
                 driver: None,
             }),
@@ -331,6 +340,9 @@ impl Inner {
     fn end(&mut self, now: Instant) {
         self.phase = Phase::Ended(now);
         self.body = None;
+        if !self.client_left {
+            self.permit = None;
+        }
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }

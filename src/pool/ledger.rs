@@ -125,8 +125,9 @@ impl Ledger {
         }
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.standing == Standing::Idle
+    /// Since when it has had nothing to do, if that is so.
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.standing == Standing::Idle).then_some(self.since)
     }
 
     /// Looks for new answers.

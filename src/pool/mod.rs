@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod exchange;
 mod exclusive;
+mod gate;
 mod instance;
 mod ledger;
 mod schedule;
@@ -25,18 +26,17 @@ mod sync {
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
 pub use body::Body;
 pub use exchange::Cut as BodyError;
 pub use instance::Blueprint;
 
+use crate::limit::Tally;
 use crate::request_id::RequestId;
 use exclusive::Exclusive;
 use shared::Shared;
-
-/// Requests that wait for an instance of one app; one more is refused at once.
-const MAX_WAITING: usize = 1024;
 
 /// How often a response is looked at for more frames before its head is sent.
 const GATHER_TURNS: usize = 4;
@@ -57,6 +57,9 @@ pub struct Request {
     pub id: RequestId,
     /// Its URI is absolute (`https://authority/path`), its headers are fit for a guest.
     pub http: http::Request<WasiBody>,
+    /// Given back when the response is complete; when the client leaves before that, only when
+    /// the guest's work has ended.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A guest's response.
@@ -64,12 +67,15 @@ pub struct Answer {
     pub http: http::Response<Body>,
     /// Which of the app's instances made it.
     pub instance: u64,
+    /// The app's, for what becomes of the body.
+    pub tally: Arc<Tally>,
 }
 
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Every instance is taken and the queue is full, or its wait was too long.
+    /// Every instance is taken and the queue is full, or its wait was too long, or there is no
+    /// memory for another instance.
     #[error("busy")]
     Busy { retry_after: Duration },
     /// The guest sent no response head within the request timeout.
@@ -139,6 +145,14 @@ impl Pool {
     /// Whether both are the same pool.
     pub fn is(&self, other: &Pool) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What of the app is counted, and how often it may be warned about.
+    pub fn tally(&self) -> &Arc<Tally> {
+        match &*self.0 {
+            Kind::Exclusive(pool) => &pool.blueprint.tally,
+            Kind::Shared(pool) => &pool.blueprint.tally,
+        }
     }
 
     /// Instances alive, idle ones included.

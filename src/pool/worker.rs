@@ -36,7 +36,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     // In the order of their end, last to first: the requests are told, the
     // store goes, and then its slot is free.
     let seat = Seat::new();
-    let _closing = Closing(shared.clone(), seat.clone());
+    let mut closing = Closing { shared: shared.clone(), seat: seat.clone(), hopeless: false };
     if !first.exchange.has_client() {
         return;
     }
@@ -46,6 +46,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     let mut instance = match made.unwrap_or(Err(Failure::TimedOut)) {
         Ok(instance) => instance,
         Err(failure) => {
+            closing.hopeless = matches!(failure, Failure::Busy { .. });
             first.exchange.answer(Err(failure));
             return first.exchange.publish();
         }
@@ -58,7 +59,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     ledger.failure = match end {
         End::Done => Failure::Guest("the guest exited".into()),
         End::TimedOut => {
-            warn!(app = blueprint.app(), instance = id, "the guest took too long and was ended");
+            if blueprint.tally.may_warn() {
+                let app = blueprint.app();
+                warn!(app, instance = id, "the guest took too long and was ended");
+            }
             Failure::TimedOut
         }
         End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
@@ -205,7 +209,7 @@ async fn drive(
                     shared.give_back(job);
                 }
             }
-            let verdict = book.review(limits, shared.schedule.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting() || seat.is_dismissed());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
@@ -228,8 +232,9 @@ async fn drive(
                     }
                 }
             }
-            if book.is_idle() {
+            if let Some(since) = book.idle_since() {
                 running = None;
+                seat.rest(since);
             }
             return Poll::Pending;
         }
@@ -238,14 +243,19 @@ async fn drive(
 }
 
 /// The slot of a worker, given back however it ends.
-struct Closing(Arc<Shared>, Arc<Seat<Job>>);
+struct Closing {
+    shared: Arc<Shared>,
+    seat: Arc<Seat<Job>>,
+    /// There was no room for an instance.
+    hopeless: bool,
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some(job) = self.0.schedule.unlist(&self.1) {
-            self.0.give_back(job);
+        if let Some(job) = self.shared.schedule.unlist(&self.seat) {
+            self.shared.give_back(job);
         }
-        self.0.closed();
+        self.shared.closed(self.hopeless);
     }
 }
 

@@ -8,8 +8,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
+
+use super::frames::Frames;
+use crate::limit;
 
 /// From the first byte of a request's head, or from the connection's start, to its last.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +61,8 @@ pub struct Activity {
     lingers_since: AtomicU64,
     /// An answer whose end is the connection's was cut.
     cut: AtomicBool,
+    /// What its client sent too much of.
+    flood: OnceLock<limit::Limit>,
 }
 
 /// Why a connection is closed.
@@ -85,7 +90,13 @@ impl Activity {
             unread: AtomicBool::new(false),
             lingers_since: AtomicU64::new(NEVER),
             cut: AtomicBool::new(false),
+            flood: OnceLock::new(),
         }
+    }
+
+    /// What its client sent too much of, if it was ended for that.
+    pub fn flood(&self) -> Option<limit::Limit> {
+        self.flood.get().copied()
     }
 
     /// A request's head is complete.
@@ -177,12 +188,25 @@ impl Reset for TlsStream<TcpStream> {
 pub struct Watched<S: Reset> {
     socket: S,
     activity: Arc<Activity>,
+    /// On HTTP/2.
+    frames: Option<Frames>,
     shut: bool,
 }
 
 impl<S: Reset> Watched<S> {
-    pub fn new(socket: S, activity: Arc<Activity>) -> Watched<S> {
-        Watched { socket, activity, shut: false }
+    pub fn new(socket: S, activity: Arc<Activity>, frames: Option<Frames>) -> Watched<S> {
+        Watched { socket, activity, frames, shut: false }
+    }
+
+    /// Takes note of the frames in what was written of `slices`.
+    fn send(&mut self, slices: &[io::IoSlice<'_>], written: &Poll<io::Result<usize>>) {
+        let (Some(frames), Poll::Ready(Ok(written))) = (&mut self.frames, written) else { return };
+        let mut left = *written;
+        for slice in slices {
+            let sent = slice.len().min(left);
+            frames.send(&slice[..sent]);
+            left -= sent;
+        }
     }
 
     fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -199,7 +223,7 @@ impl<S: Reset> Drop for Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Reset + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -210,7 +234,23 @@ impl<S: AsyncRead + Reset + Unpin> AsyncRead for Watched<S> {
         if buffer.filled().len() > before {
             self.activity.has_read();
         }
-        Poll::Ready(Ok(()))
+        match self.frames.as_mut().map(|frames| frames.receive(&buffer.filled()[before..])) {
+            Some(Err(limit)) => Poll::Ready(Err(self.end_flood(cx, limit))),
+            Some(Ok(())) | None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Reset + Unpin> Watched<S> {
+    /// Tells the client to calm down, if that can be done at once, and no more is read from it.
+    fn end_flood(&mut self, cx: &mut Context<'_>, limit: limit::Limit) -> io::Error {
+        let _ = self.activity.flood.set(limit);
+        if let Some(goodbye) = self.frames.as_ref().and_then(Frames::goodbye) {
+            // One who does not take it has to do without.
+            let _ = Pin::new(&mut self.socket).poll_write(cx, &goodbye);
+            let _ = Pin::new(&mut self.socket).poll_flush(cx);
+        }
+        io::Error::other(limit.name())
     }
 }
 
@@ -221,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.send(&[io::IoSlice::new(bytes)], &written);
         self.note(written)
     }
 
@@ -230,6 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.send(slices, &written);
         self.note(written)
     }
 

@@ -11,7 +11,7 @@ impl Reset for DuplexStream {
 fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(64);
     let activity = Arc::new(Activity::new(true));
-    (Arc::clone(&activity), Watched::new(ours, activity), theirs)
+    (Arc::clone(&activity), Watched::new(ours, activity, None), theirs)
 }
 
 /// Why the connection is to be closed, and how long from now.

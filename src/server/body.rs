@@ -17,6 +17,7 @@ use super::access::Record;
 use super::activity::{Activity, Running};
 use super::stream::Pace;
 use crate::generation::Generation;
+use crate::limit::Tally;
 use crate::pool::{self, BodyError};
 use crate::request_id::RequestId;
 
@@ -37,7 +38,7 @@ pub struct Body {
 }
 
 enum Source {
-    Guest(pool::Body),
+    Guest(pool::Body, Arc<Tally>),
     /// Where an answer has no body, whatever the guest wrote.
     None,
     Page(Option<Bytes>),
@@ -46,12 +47,13 @@ enum Source {
 impl Body {
     pub fn guest(
         body: pool::Body,
+        tally: Arc<Tally>,
         id: RequestId,
         record: Option<Box<Record>>,
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
-        Body::new(Source::Guest(body), id, record, running, generation)
+        Body::new(Source::Guest(body, tally), id, record, running, generation)
     }
 
     /// A page of our own.
@@ -99,7 +101,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
-            Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
+            Source::Guest(body, _) => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     this.pace.as_ref().inspect(|pace| pace.waits_for_guest());
@@ -112,7 +114,11 @@ impl http_body::Body for Body {
         this.pace.as_ref().inspect(|pace| pace.waits_for_client());
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
-            warn!(request = %this.id, %error, "answer cut short");
+            if let Source::Guest(_, tally) = &this.source
+                && tally.may_warn()
+            {
+                warn!(request = %this.id, %error, "answer cut short");
+            }
             if this.to_close {
                 this.running.cut();
             }
@@ -125,7 +131,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Guest(body) => body.is_end_stream(),
+            Source::Guest(body, _) => body.is_end_stream(),
             Source::Page(page) => page.is_none(),
             Source::None => true,
         }
@@ -133,7 +139,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Guest(body) => body.size_hint(),
+            Source::Guest(body, _) => body.size_hint(),
             Source::Page(page) => {
                 SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64))
             }

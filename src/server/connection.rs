@@ -1,5 +1,6 @@
 //! One connection: handshake, protocol, limits, and its end.
 
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -15,17 +16,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit, Reset, Watched};
 use super::body::Body;
+use super::frames::Frames;
 use super::listener::Scheme;
 use super::stream::limited;
 use super::{service, tls};
 use crate::config::Host;
 use crate::generation::Current;
+use crate::limit::{self, Tally};
 use crate::shutdown::Shutdown;
 
 /// How long a TLS handshake may take.
@@ -60,6 +64,9 @@ const PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset for a client's errors; more is an attack as well (CVE-2025-8671).
 const LOCAL_RESETS_MAX: usize = 100;
 
+/// Why h2 ends a connection when its own limits are reached.
+const CALM: h2::Reason = h2::Reason::ENHANCE_YOUR_CALM;
+
 /// An HTTP/2 client that answers no ping is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -80,6 +87,7 @@ pub struct Front {
     http1: http1::Builder,
     http2: http2::Builder<Spawn>,
     shutdown: Shutdown,
+    tally: Arc<Tally>,
 }
 
 /// Who is at the other end, for each of its requests.
@@ -91,6 +99,9 @@ pub struct Client {
     /// The host that the handshake was for.
     pub named: Option<Host>,
     pub activity: Arc<Activity>,
+    /// On HTTP/2, for how many of its requests guests may work, those included that it has given up.
+    pub room: Option<Arc<Semaphore>>,
+    pub tally: Arc<Tally>,
 }
 
 impl Front {
@@ -120,7 +131,14 @@ impl Front {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
 
-        Ok(Front { current, acceptor: TlsAcceptor::from(tls), http1, http2, shutdown })
+        Ok(Front {
+            current,
+            acceptor: TlsAcceptor::from(tls),
+            http1,
+            http2,
+            shutdown,
+            tally: Tally::new(None),
+        })
     }
 
     /// Serves a connection to its end.
@@ -156,6 +174,9 @@ impl Front {
             }
         };
         if let Err(reason) = ended {
+            if let Some(limit) = reason.flood() {
+                self.tally.reached(limit, client);
+            }
             // The client's doing or its network's, and no news on a public address.
             debug!(%client, %scheme, %reason, "connection ended early");
         }
@@ -170,7 +191,8 @@ impl Front {
         named: Option<Host>,
     ) -> Result<(), End> {
         let activity = Arc::new(Activity::new(!http2));
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let frames = http2.then(Frames::new);
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), frames));
         let client = Arc::new(Client {
             current: Arc::clone(&self.current),
             scheme,
@@ -179,12 +201,16 @@ impl Front {
                 .map_err(|_| End::Address)?,
             named,
             activity: Arc::clone(&activity),
+            room: http2.then(|| Arc::new(Semaphore::new(STREAMS_MAX as usize))),
+            tally: Arc::clone(&self.tally),
         });
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)
         });
         if http2 {
-            self.drive(self.http2.serve_connection(io, respond), &activity).await
+            let ended = self.drive(self.http2.serve_connection(io, respond), &activity).await;
+            // hyper is told of an error of the socket, and keeps no more of it than its text.
+            activity.flood().map_or(ended, |limit| Err(End::Flood(limit)))
         } else {
             self.drive(self.http1.serve_connection(io, respond), &activity).await
         }
@@ -268,8 +294,25 @@ enum End {
     Http(hyper::Error),
     #[error("time limit: {0:?}")]
     Limit(Limit),
+    #[error("flood: {}", .0.name())]
+    Flood(limit::Limit),
     #[error("its address cannot be written")]
     Address,
+}
+
+impl End {
+    /// What the client overdid, whether we noticed or h2.
+    fn flood(&self) -> Option<limit::Limit> {
+        match self {
+            End::Flood(limit) => Some(*limit),
+            End::Http(error) => error
+                .source()
+                .and_then(|cause| cause.downcast_ref::<h2::Error>())
+                .is_some_and(|cause| cause.is_library() && cause.reason() == Some(CALM))
+                .then_some(limit::Limit::H2Errors),
+            _ => None,
+        }
+    }
 }
 
 /// What hyper's two kinds of connection have in common.

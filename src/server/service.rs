@@ -2,11 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_LENGTH};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::access::Record;
@@ -15,8 +18,12 @@ use super::connection::Client;
 use super::request::{Named, judge, named, prepare, strip_answer};
 use super::response::Refusal;
 use crate::generation::{Generation, Route};
+use crate::limit::Limit;
 use crate::pool::{self, Answer, Failure};
 use crate::request_id::RequestId;
+
+/// How long a request waits for guests that work for streams its client has reset.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers one request. A failure is a page like any other answer, so there is no error.
 pub async fn respond(
@@ -45,7 +52,10 @@ pub async fn respond(
                 record.instance = Some(answer.instance);
                 record.answered(head.status, declared.or(body.size_hint().exact()));
             }
-            Response::from_parts(head, Body::guest(body, id, record, running, generation))
+            Response::from_parts(
+                head,
+                Body::guest(body, answer.tally, id, record, running, generation),
+            )
         }
         Err(refusal) => {
             let (head, page) = refusal.page(accept.as_ref(), id, http2).into_parts();
@@ -78,6 +88,23 @@ fn leave_out_content(response: &mut Response<Body>, is_head: bool) {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     response.body_mut().leave_out();
+}
+
+/// What a request of an HTTP/2 client holds while a guest works for it.
+///
+/// A stream that the client resets makes room for another one at once, but its
+/// guest goes on for a while: without this a client could have any number of
+/// guests at work.
+async fn enter(client: &Client) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    let Some(room) = &client.room else { return Ok(None) };
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Ok(Some(permit));
+    }
+    client.tally.reached(Limit::H2Abandoned, client.address.to_str().unwrap_or_default());
+    match timeout(ROOM_TIMEOUT, Arc::clone(room).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        Ok(Err(_)) | Err(_) => Err(Refusal::Pool(Failure::Busy { retry_after: ROOM_TIMEOUT })),
+    }
 }
 
 /// Finds the app and asks it.
@@ -114,17 +141,22 @@ async fn ask(
     let app = app?;
     let pool = app.pool.as_ref().ok_or(Refusal::NotLoaded)?;
     prepare(&mut head, authority, client.scheme, &client.address, id)?;
-    let request = pool::Request { id, http: Request::from_parts(head, body.into_guest()) };
+    let permit = enter(client).await?;
+    let request = pool::Request { id, http: Request::from_parts(head, body.into_guest()), permit };
     match pool.handle(request).await {
         // A guest's 1xx would be taken for the answer by hyper, and 101 for a tunnel by the client.
         Ok(answer) if answer.http.status().is_informational() => {
-            warn!(request = %id, app = app.name.as_str(), status = answer.http.status().as_u16(), "guest answered with an interim status");
+            if answer.tally.may_warn() {
+                warn!(request = %id, app = app.name.as_str(), status = answer.http.status().as_u16(), "guest answered with an interim status");
+            }
             Err(Refusal::BadAnswer)
         }
         Ok(answer) => Ok(answer),
         Err(failure) => {
             // A client is not told why, so the log is. A busy app would fill it, and has its access lines.
-            if let Failure::Guest(reason) = &failure {
+            if let Failure::Guest(reason) = &failure
+                && pool.tally().may_warn()
+            {
                 warn!(request = %id, app = app.name.as_str(), reason, "guest failed");
             }
             Err(Refusal::Pool(failure))

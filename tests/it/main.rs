@@ -4,6 +4,7 @@ mod bodies;
 mod changes;
 mod components;
 mod connections;
+mod faults;
 mod http;
 mod logs;
 mod manifests;

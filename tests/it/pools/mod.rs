@@ -21,6 +21,7 @@ macro_rules! for_both_kits {
 mod bodies;
 mod failures;
 mod lifetimes;
+mod permits;
 mod queue;
 mod stress;
 mod timeouts;

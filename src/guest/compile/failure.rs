@@ -1,0 +1,96 @@
+//! Why a child ended without code, in words for the operator.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::Bounds;
+use super::child::{NO_MEMORY, NO_ROOM, REFUSED};
+use crate::config::{Compile, duration_text, size_text};
+use crate::guest::ComponentError;
+use crate::limit::Limit;
+
+/// Bytes of the child's own words in a message.
+const MAX_WORDS: usize = 300;
+
+/// What Rust's allocator says last.
+const OUT_OF_MEMORY: &str = "memory allocation of ";
+
+/// What `status` means, with what the child wrote to standard output and error.
+pub fn of(status: ExitStatus, output: &[u8], log: &[u8], bounds: &Bounds) -> ComponentError {
+    let log = String::from_utf8_lossy(log);
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    match (code, status.signal()) {
+        (Some(REFUSED), _) => match serde_json::from_slice(output) {
+            Ok(refusal) => refusal,
+            Err(_) => failed("gave no reason that can be read", &log),
+        },
+        (_, Some(libc::SIGXCPU)) => {
+            too_dear(Limit::CompileCpuTime, format!("{}s of CPU", bounds.cpu_time))
+        }
+        (Some(NO_MEMORY), _) => out_of_memory(bounds),
+        _ if log.contains(OUT_OF_MEMORY) => out_of_memory(bounds),
+        (Some(NO_ROOM), _) => {
+            let most = size_text(super::MAX_CODE);
+            ComponentError::Compile(format!("it becomes more than {most} of code"))
+        }
+        (_, Some(libc::SIGKILL)) => {
+            failed("was killed from outside, as it is where the system has no memory left", "")
+        }
+        (_, Some(signal)) => failed(&format!("crashed over it (signal {signal})"), &log),
+        (_, None) => failed("did not work", &log),
+    }
+}
+
+/// The child was still at it when its time was over.
+pub fn timed_out(limits: &Compile) -> ComponentError {
+    too_dear(Limit::CompileTimeout, duration_text(limits.timeout))
+}
+
+fn out_of_memory(bounds: &Bounds) -> ComponentError {
+    too_dear(Limit::CompileMemory, format!("{} of memory", size_text(bounds.memory)))
+}
+
+fn too_dear(limit: Limit, used: String) -> ComponentError {
+    ComponentError::TooDear { limit, used }
+}
+
+fn failed(how: &str, log: &str) -> ComponentError {
+    // What it says may be quoted from the component.
+    let words: String = log.lines().find(|line| !line.is_empty()).unwrap_or("").into();
+    let words: String = words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect();
+    let colon = if words.is_empty() { "" } else { ": " };
+    ComponentError::Compile(format!("the compiler's process {how}{colon}{words}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { cpu_time: 120, memory: 2 << 30, threads: 1, parent: 1 };
+
+    fn said(status: i32, output: &str, log: &str) -> String {
+        of(ExitStatus::from_raw(status), output.as_bytes(), log.as_bytes(), &BOUNDS).to_string()
+    }
+
+    #[test]
+    fn each_end_of_a_child_is_told() {
+        let exit = |code: u8| i32::from(code) << 8;
+        let refusal = ComponentError::NotWasm("the file is empty".into());
+        let refusal = serde_json::to_string(&refusal).unwrap();
+        let aborted = "memory allocation of 4096 bytes failed";
+        for (status, output, log, words) in [
+            (exit(REFUSED), &*refusal, "", "the file is empty"),
+            (exit(REFUSED), "not JSON", "", "gave no reason that can be read"),
+            (libc::SIGXCPU, "", "", "it took more than 120s of CPU (compile.cpu_time)"),
+            (exit(NO_MEMORY), "", "", "it took more than 2GiB of memory (compile.memory)"),
+            (libc::SIGABRT, "", aborted, "it took more than 2GiB of memory (compile.memory)"),
+            (exit(NO_ROOM), "", "", "it becomes more than 512MiB of code"),
+            (libc::SIGKILL, "", "", "where the system has no memory left"),
+            (libc::SIGSEGV, "", "\nwords\n", "crashed over it (signal 11): words"),
+            (exit(1), "", "cannot \u{1b}[2J", "did not work: cannot [2J"),
+        ] {
+            let said = said(status, output, log);
+            assert!(said.ends_with(words), "{status}: {said}");
+        }
+    }
+}
