@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Blueprint, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -228,6 +228,8 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).expect("it fits"),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
         tally: Tally::new(None),

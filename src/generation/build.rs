@@ -21,7 +21,7 @@ use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
-use crate::guest::{Component, ComponentError, Engines};
+use crate::guest::{Account, Component, ComponentError, Engines};
 use crate::limit::Tally;
 use crate::pool::{Blueprint, Failure, Pool};
 use crate::settle::SETTLE;
@@ -37,6 +37,8 @@ pub struct Builder {
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
     /// One for each app, whatever pools it has had.
     tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
+    /// The same: apps as they share the CPU.
+    accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
     /// One permit for each core that may compile: all but one.
     cores: Arc<Semaphore>,
 }
@@ -73,6 +75,7 @@ impl Builder {
             files: Mutex::default(),
             tried: Mutex::default(),
             tallies: Mutex::default(),
+            accounts: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
         })
     }
@@ -123,6 +126,7 @@ impl Builder {
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
         self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
+        self.lock_accounts().retain(|app, _| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -148,6 +152,10 @@ impl Builder {
         let mut tallies = self.lock_tallies();
         let new = || Tally::new(Some(app.as_str().into()));
         tallies.entry(app.clone()).or_insert_with(new).clone()
+    }
+
+    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Account>>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
@@ -227,6 +235,7 @@ impl Job {
             if let Some(pool) = &warm.pool {
                 pool.evict(false);
             }
+            self.account();
             return (warm.without_fault(), None);
         }
 
@@ -319,6 +328,8 @@ impl Job {
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
                 memory: usize::try_from(settings.limits.memory).unwrap_or(usize::MAX),
+                cpu_time: settings.limits.cpu_time,
+                account: self.account(),
             },
             limits: settings.limits.clone(),
             tally: self.builder.tally(&self.name),
@@ -336,6 +347,15 @@ impl Job {
             }
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
+    }
+
+    /// The app's share of the CPU, which is from now on as the settings have it.
+    fn account(&self) -> Arc<Account> {
+        let weight = self.settings.limits.cpu_weight;
+        let mut accounts = self.builder.lock_accounts();
+        let account = accounts.entry(self.name.clone()).or_insert_with(|| Account::new(weight));
+        account.set_weight(weight);
+        account.clone()
     }
 
     /// The app as it serves now, if it does, and what is wrong with its file.

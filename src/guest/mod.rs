@@ -4,6 +4,7 @@
 //! takes which request is `pool`.
 
 mod bounds;
+pub mod budget;
 pub mod cache;
 pub mod component;
 pub mod engine;
@@ -11,12 +12,15 @@ pub mod files;
 pub mod inspect;
 pub mod interfaces;
 mod output;
+pub mod pace;
 mod parts;
 pub mod profile;
+pub mod share;
 pub mod store;
 mod ticker;
 mod world;
 
 pub use component::{Component, ComponentError};
 pub use engine::Engines;
+pub use share::Account;
 pub use store::{Outcome, State};

@@ -1,17 +1,22 @@
 //! What a store carries: WASI and HTTP contexts, limits, output and profile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::component::{GuestTaskId, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::Component;
+use super::budget::Budget;
 use super::output::{GuestOutput, Stream};
+use super::pace::Pace;
 use super::profile::Recording;
+use super::share::Account;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
 const MAX_RESOURCES: usize = 10_000;
@@ -54,6 +59,10 @@ pub struct Template {
     pub args: Vec<String>,
     /// Bytes of all linear memories and tables of an instance together.
     pub memory: usize,
+    /// CPU of each request.
+    pub cpu_time: Duration,
+    /// The app's share of the node's CPU, for all of its pools.
+    pub account: Arc<Account>,
 }
 
 /// A store's data.
@@ -66,12 +75,17 @@ pub struct State {
     /// Which request's lines the guest's output is, shared with its streams.
     pub output: Arc<GuestOutput>,
     pub recording: Option<Recording>,
+    pub budget: Budget,
+    pub pace: Arc<Pace>,
+    /// It may serve several requests at a time.
+    concurrent: bool,
 }
 
 impl State {
-    /// A store ready for instantiation; its guest yields to other tasks at each tick.
+    /// A store ready for instantiation; its guest yields to other tasks at each tick, and goes
+    /// on at its pace.
     pub fn store(
-        engine: &Engine,
+        component: &Component,
         template: &Template,
         generation: u64,
         instance: u64,
@@ -91,8 +105,9 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELD_SIZE);
 
+        let engines = &component.engines;
         let mut store = Store::new(
-            engine,
+            &engines.side(component.kind).engine,
             State {
                 wasi: wasi.build(),
                 http,
@@ -101,6 +116,9 @@ impl State {
                 limiter: Limiter::new(template.memory),
                 output,
                 recording,
+                budget: Budget::new(template.cpu_time),
+                pace: Pace::new(&engines.share, &template.account),
+                concurrent: !component.is_exclusive(),
             },
         );
         store.limiter(|state| &mut state.limiter);
@@ -112,15 +130,26 @@ impl State {
     }
 }
 
-/// Samples the guest where it is sampled, and lets timers and other tasks run.
-///
-/// `yield_now` and not a plain wake, so that tokio polls its timers before it comes back.
+/// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(mut recording) = store.data_mut().recording.take() {
         recording.tick(&store);
         store.data_mut().recording = Some(recording);
     }
-    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(tokio::task::yield_now())))
+    let tick = store.data().pace.tick();
+    let task = running_task(&mut store);
+    let state = store.data_mut();
+    state.budget.charge(task, tick.sampled)?;
+    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(state.pace.clone().pass(tick))))
+}
+
+/// The task of the request that runs, where there may be several.
+fn running_task(store: &mut StoreContextMut<'_, State>) -> Option<GuestTaskId> {
+    if !store.data().concurrent {
+        return None;
+    }
+    // The last is the call from outside; those before it are calls between components.
+    store.async_call_stack().ok()?.last()
 }
 
 impl WasiView for State {

@@ -12,10 +12,12 @@ use wasmtime_wasi_http::handler::Proxy;
 
 use super::Failure;
 use crate::config::Limits;
+use crate::guest::budget::Exhausted;
+use crate::guest::pace::Pace;
 use crate::guest::profile::{Profiler, Recording};
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
-use crate::limit::Tally;
+use crate::limit::{Limit, Tally};
 use crate::request_id::RequestId;
 
 /// A component with the settings of one app: what its pool makes instances of.
@@ -39,6 +41,8 @@ pub struct Instance {
     pub id: u64,
     pub store: Store<State>,
     pub proxy: Proxy,
+    /// What drives its guest.
+    pub pace: Arc<Pace>,
     /// Requests it took.
     pub served: usize,
     pub blueprint: Arc<Blueprint>,
@@ -82,11 +86,11 @@ impl Instance {
         recording: Option<Recording>,
     ) -> wasmtime::Result<Self> {
         let component = &blueprint.component;
-        let engine = &component.engines.side(component.kind).engine;
         let mut store =
-            State::store(engine, &blueprint.template, blueprint.generation, id, recording);
+            State::store(component, &blueprint.template, blueprint.generation, id, recording);
+        let pace = store.data().pace.clone();
         let proxy = component.instantiate(&mut store).await?;
-        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone() })
+        Ok(Self { id, store, proxy, pace, served: 0, blueprint: blueprint.clone() })
     }
 
     fn no_room(error: &wasmtime::Error) -> bool {
@@ -117,7 +121,8 @@ impl Blueprint {
 
     /// Logs what a guest did wrong, once, and makes the failure that its requests see.
     ///
-    /// An exit with code 0 is a guest that will not be used again, and no fault.
+    /// An exit with code 0 is a guest that will not be used again, and no fault. One that has
+    /// used up its `cpu_time` is counted as that.
     pub fn failed(
         &self,
         instance: u64,
@@ -127,6 +132,13 @@ impl Blueprint {
     ) -> Failure {
         if let Some(I32Exit(0)) = error.downcast_ref() {
             return Failure::Guest("the guest exited".into());
+        }
+        if let Some(exhausted) = error.downcast_ref::<Exhausted>() {
+            match exhausted.request {
+                Some(request) => self.tally.reached(Limit::CpuTime, request),
+                None => self.tally.reached(Limit::CpuTime, "the start of an instance"),
+            }
+            return Failure::TimedOut;
         }
         let app = self.app();
         let generation = self.generation;

@@ -10,7 +10,7 @@ use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
 use tidegate::guest::store::Template;
-use tidegate::guest::{ComponentError, State};
+use tidegate::guest::{Account, ComponentError, State};
 use tidegate::pool::Pool;
 use tokio_util::task::TaskTracker;
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
@@ -44,9 +44,15 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
-    let template = Template { app: "test".into(), env: vec![], args: vec![], memory: 64 << 20 };
-    let engines = engines();
-    let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
+    let template = Template {
+        app: "test".into(),
+        env: vec![],
+        args: vec![],
+        memory: 64 << 20,
+        cpu_time: Duration::from_secs(10),
+        account: Account::new(NonZeroUsize::MIN),
+    };
+    let mut store = State::store(component, &template, 1, 1, None);
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 

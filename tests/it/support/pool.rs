@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -81,6 +81,8 @@ pub fn blueprint(
             env: vec![],
             args: vec![],
             memory: usize::try_from(limits.memory).unwrap(),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
         tally: Tally::new(Some(name.into())),
