@@ -1,21 +1,26 @@
 //! What a store carries: WASI and HTTP contexts, limits, output and profile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::component::{GuestTaskId, ResourceTable};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::Component;
+use super::budget::Budget;
 use super::holdings;
 use super::memory::Limiter;
 use super::outbound::{Outbound, Sent};
 use super::output::{GuestOutput, Source, Stream};
+use super::pace::Pace;
 use super::profile::Recording;
+use super::share::Account;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
 /// A request takes about ten, and an outbound one as many.
@@ -82,6 +87,10 @@ pub struct Template {
     pub args: Vec<String>,
     /// What guests may reach outside.
     pub outbound: Arc<Outbound>,
+    /// CPU of each request.
+    pub cpu_time: Duration,
+    /// The app's share of the node's CPU, for all of its pools.
+    pub account: Arc<Account>,
 }
 
 /// A store's data.
@@ -94,12 +103,17 @@ pub struct State {
     /// Which request's lines the guest's output is, shared with its streams.
     pub output: Arc<GuestOutput>,
     pub recording: Option<Recording>,
+    pub budget: Budget,
+    pub pace: Arc<Pace>,
+    /// It may serve several requests at a time.
+    concurrent: bool,
 }
 
 impl State {
-    /// A store ready for instantiation; its guest yields to other tasks at each tick.
+    /// A store ready for instantiation; its guest yields to other tasks at each tick, and goes
+    /// on at its pace.
     pub fn store(
-        engine: &Engine,
+        component: &Component,
         template: &Template,
         generation: u64,
         instance: u64,
@@ -120,8 +134,9 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELD_SIZE);
 
+        let engines = &component.engines;
         let mut store = Store::new(
-            engine,
+            &engines.side(component.kind).engine,
             State {
                 wasi: wasi.build(),
                 http,
@@ -135,6 +150,9 @@ impl State {
                 limiter,
                 output,
                 recording,
+                budget: Budget::new(template.cpu_time),
+                pace: Pace::new(&engines.share, &template.account),
+                concurrent: !component.is_exclusive(),
             },
         );
         store.limiter(|state| &mut state.limiter);
@@ -184,16 +202,27 @@ impl State {
     }
 }
 
-/// Samples the guest where it is sampled, and lets timers and other tasks run.
-///
-/// `yield_now` and not a plain wake, so that tokio polls its timers before it comes back.
+/// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(mut recording) = store.data_mut().recording.take() {
         recording.tick(&store);
         store.data_mut().recording = Some(recording);
     }
     store.data_mut().count_holdings()?;
-    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(tokio::task::yield_now())))
+    let tick = store.data().pace.tick();
+    let task = running_task(&mut store);
+    let state = store.data_mut();
+    state.budget.charge(task, tick.sampled)?;
+    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(state.pace.clone().pass(tick))))
+}
+
+/// The task of the request that runs, where there may be several.
+fn running_task(store: &mut StoreContextMut<'_, State>) -> Option<GuestTaskId> {
+    if !store.data().concurrent {
+        return None;
+    }
+    // The last is the call from outside; those before it are calls between components.
+    store.async_call_stack().ok()?.last()
 }
 
 impl WasiView for State {

@@ -55,7 +55,8 @@ pub fn start<'a>(
                 let io: BoxFuture<'static, _> = Box::pin(io);
                 let request = view.table.push(request)?;
                 let handle = guest.wasi_http_handler().func_handle();
-                let call = handle.start_call_concurrent(store, (request,))?;
+                let call = handle.start_call_concurrent(store.as_context_mut(), (request,))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
                 wasmtime::error::Ok((call, io))
             })?;
             Ok(Box::pin(async move {
@@ -88,7 +89,10 @@ pub fn start<'a>(
                         .answer(result.map_err(|code| declined(&source, id, request_id, &code)));
                 })?;
                 let handle = guest.wasi_http_incoming_handler().func_handle();
-                handle.start_call_concurrent(store, (incoming, outparam))
+                let call =
+                    handle.start_call_concurrent(store.as_context_mut(), (incoming, outparam))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
+                wasmtime::error::Ok(call)
             })?;
             Ok(Box::pin(async move {
                 let handle = guest.wasi_http_incoming_handler().func_handle();

@@ -79,7 +79,7 @@ async fn drive(
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
     let engines = &blueprint.component.engines;
-    let Instance { store, proxy, id, room, .. } = instance;
+    let Instance { store, proxy, pace, id, room, .. } = instance;
     let id = *id;
     let output = store.data().output.clone();
 
@@ -180,7 +180,7 @@ async fn drive(
 
     let mut running = Some(engines.running());
     let mut timer = pin!(sleep_until(Instant::now() + limits.request_timeout));
-    let mut event_loop = pin!(store.run_concurrent(inside));
+    let mut event_loop = pin!(pace.drive(store.run_concurrent(inside)));
     let mut turns = 0;
     std::future::poll_fn(|cx| {
         loop {
@@ -196,6 +196,8 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
+            // In a tick it is not seen what the guest does besides: it computes.
+            book.polled &= !pace.waits();
             if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
                 continue;
