@@ -1,6 +1,7 @@
 //! What guests reach outside, and what they do not.
 
 mod connections;
+mod crossing;
 mod limits;
 mod reach;
 mod requests;
