@@ -3,6 +3,7 @@
 mod connections;
 mod crossing;
 mod limits;
+mod network;
 mod reach;
 mod requests;
 mod spellings;
