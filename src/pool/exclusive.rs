@@ -59,7 +59,8 @@ impl Exclusive {
                 .map_err(|_| self.gate.too_late())?,
         };
 
-        let exchange = Arc::new(Exchange::new(Some(pass), request.permit.take()));
+        let exchange =
+            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 
@@ -291,9 +292,12 @@ async fn call(
     let store = &mut instance.store;
     instance.served += 1;
     store.data().output.set_request(Some(request.id));
+    store.data_mut().budget.begin(None, request.id);
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
+    store.data_mut().begin();
 
+    store.data_mut().set_chunks(request.chunks());
     let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, exchange));
@@ -307,7 +311,8 @@ async fn call(
     })?;
 
     let _running = blueprint.component.engines.running();
-    proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
+    let handler = proxy.wasi_http_incoming_handler();
+    instance.pace.drive(handler.call_handle(store, incoming, outparam)).await
 }
 
 /// The scheme as p2 has it.

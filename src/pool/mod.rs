@@ -33,6 +33,7 @@ pub use body::Body;
 pub use exchange::Cut as BodyError;
 pub use instance::Blueprint;
 
+use crate::guest::store::Chunks;
 use crate::limit::Tally;
 use crate::request_id::RequestId;
 use exclusive::Exclusive;
@@ -41,8 +42,10 @@ use shared::Shared;
 /// How often a response is looked at for more frames before its head is sent.
 const GATHER_TURNS: usize = 4;
 
-/// How much of a response is gathered before its head is sent.
+/// How much of a response is gathered before its head is sent, and how much where it is one
+/// of many on its connection.
 const GATHER_MAX: usize = 64 << 10;
+const GATHER_SHARED_MAX: usize = 12 << 10;
 
 /// After this a client that was refused may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -87,6 +90,22 @@ pub enum Failure {
     /// The request's body is larger than allowed.
     #[error("body too large")]
     TooLarge,
+}
+
+impl Request {
+    /// Whether its response is one of many on an HTTP/2 connection, which together are to hold
+    /// little memory when their client does not read them.
+    fn shares_connection(&self) -> bool {
+        self.http.version() == http::Version::HTTP_2
+    }
+
+    fn chunks(&self) -> Chunks {
+        if self.shares_connection() { Chunks::NARROW } else { Chunks::WIDE }
+    }
+
+    fn gather_max(&self) -> usize {
+        if self.shares_connection() { GATHER_SHARED_MAX } else { GATHER_MAX }
+    }
 }
 
 impl Failure {

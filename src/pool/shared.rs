@@ -45,7 +45,8 @@ impl Shared {
     pub async fn handle(self: &Arc<Self>, mut request: Request) -> Result<Answer, Failure> {
         let pass = self.gate.enter(|| self.schedule.waiting()).await?;
         let queue_end = self.gate.deadline(&pass);
-        let exchange = Arc::new(Exchange::new(Some(pass), request.permit.take()));
+        let exchange =
+            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
         let job = Job { request, exchange: exchange.clone() };
         self.place(self.schedule.dispatch(job), &exchange)?;
         let mut client = Client { shared: self, exchange: &exchange, served: false };
