@@ -11,16 +11,15 @@ use tracing::warn;
 use super::compilations::Compilations;
 use super::files::Files;
 use super::job::{Components, Job};
+use super::tenants::Tenants;
 use super::{App, Generation, Tried};
 use crate::available;
 use crate::certificates::Certificates;
 use crate::config::{AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
-use crate::guest::memory::{Account, Node};
 use crate::guest::outbound::Network;
 use crate::guest::{Compiler, Component, Engines};
-use crate::limit::Tally;
 
 /// What generations are built with; one for the whole process.
 pub struct Builder {
@@ -34,11 +33,8 @@ pub struct Builder {
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
     /// What the outbound requests of all apps share.
     pub(super) network: Arc<Network>,
-    /// One for each app, whatever pools it has had.
-    tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
-    /// The memory of all instances, and what each app takes of it, over all of its pools.
-    memory: Arc<Node>,
-    accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
+    /// What apps keep from one pool to the next.
+    pub(super) tenants: Tenants,
 }
 
 /// A new generation, and what is wrong in it.
@@ -83,9 +79,7 @@ impl Builder {
             files: Mutex::default(),
             tried: Mutex::default(),
             network: Network::new(),
-            tallies: Mutex::default(),
-            memory: Node::new(0),
-            accounts: Mutex::default(),
+            tenants: Tenants::new(),
         })
     }
 
@@ -107,7 +101,7 @@ impl Builder {
             .filter_map(|app| Some(app.made_of.as_ref()?.0.clone()))
             .collect();
         let known = Arc::new(Components::new(unread));
-        self.memory.set_limit(node_memory(&config));
+        self.tenants.node.set_limit(node_memory(&config));
 
         let mut building = JoinSet::new();
         for (name, settings) in &config.apps {
@@ -139,8 +133,7 @@ impl Builder {
         self.lock_files()
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
-        self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
-        self.lock_accounts().retain(|app, _| config.apps.contains_key(app));
+        self.tenants.retain(|app| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -181,24 +174,6 @@ impl Builder {
                 warn!(%error, "old compiled code was not removed");
             }
         });
-    }
-
-    pub(super) fn tally(&self, app: &AppName) -> Arc<Tally> {
-        let mut tallies = self.lock_tallies();
-        let new = || Tally::new(Some(app.as_str().into()));
-        tallies.entry(app.clone()).or_insert_with(new).clone()
-    }
-
-    pub(super) fn account(&self, app: &AppName) -> Arc<Account> {
-        self.lock_accounts().entry(app.clone()).or_insert_with(|| self.memory.account()).clone()
-    }
-
-    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Account>>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock_tried(

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::build::{Builder, Fault};
 use super::compilations::{Compiled, Order};
+use super::tenants::Tenant;
 use super::{App, Tried, blocking};
 use crate::config::{self, AppName};
 use crate::guest::component::Digest;
@@ -109,6 +110,8 @@ impl Job {
             if let Some(pool) = &warm.pool {
                 pool.evict(false);
             }
+            // Its share of the CPU is as the settings have it, also after others were tried.
+            self.tenant();
             return Made::good(warm.without_fault());
         }
 
@@ -183,7 +186,7 @@ impl Job {
         match &compiled {
             Ok(component) => self.known.add(component),
             Err(ComponentError::TooDear { limit, .. }) => {
-                self.builder.tally(&self.name).reached(*limit, "its component");
+                self.tenant().tally.reached(*limit, "its component");
             }
             Err(_) => {}
         }
@@ -197,7 +200,7 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let name = self.name.as_str();
-        let tally = self.builder.tally(&self.name);
+        let Tenant { tally, memory, cpu } = self.tenant();
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
@@ -216,9 +219,11 @@ impl Job {
                     tally.clone(),
                     self.builder.network.clone(),
                 ),
+                cpu_time: settings.limits.cpu_time,
+                account: cpu,
             },
             limits: settings.limits.clone(),
-            account: self.builder.account(&self.name),
+            account: memory,
             profiler: settings.profile.clone().map(|profile| {
                 let writes = self.builder.tasks.clone();
                 Profiler::new(profile, name, self.number, writes, tally.clone())
@@ -235,6 +240,10 @@ impl Job {
             }
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.builder.tenants.get(&self.name, &self.settings.limits)
     }
 
     /// The app as it serves now, if it does, and what is wrong with its file.

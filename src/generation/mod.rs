@@ -5,6 +5,7 @@ mod compilations;
 mod files;
 mod job;
 mod routes;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -48,13 +48,15 @@ pub fn start<'a>(
             let (call, io) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 let view = store.data_mut().http();
                 let (request, io) = p3::Request::from_http(view.hooks, http);
                 // Boxed because its type borrows the hooks, though it holds nothing of them.
                 let io: BoxFuture<'static, _> = Box::pin(io);
                 let request = view.table.push(request)?;
                 let handle = guest.wasi_http_handler().func_handle();
-                let call = handle.start_call_concurrent(store, (request,))?;
+                let call = handle.start_call_concurrent(store.as_context_mut(), (request,))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
                 wasmtime::error::Ok((call, io))
             })?;
             Ok(Box::pin(async move {
@@ -77,6 +79,7 @@ pub fn start<'a>(
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 // It asks for them later, when another request may have begun.
                 store.data_mut().set_chunks(Chunks::NARROW);
                 let mut view = store.data_mut().http();
@@ -86,7 +89,10 @@ pub fn start<'a>(
                         .answer(result.map_err(|code| declined(&source, id, request_id, &code)));
                 })?;
                 let handle = guest.wasi_http_incoming_handler().func_handle();
-                handle.start_call_concurrent(store, (incoming, outparam))
+                let call =
+                    handle.start_call_concurrent(store.as_context_mut(), (incoming, outparam))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
+                wasmtime::error::Ok(call)
             })?;
             Ok(Box::pin(async move {
                 let handle = guest.wasi_http_incoming_handler().func_handle();

@@ -292,8 +292,10 @@ async fn call(
     let store = &mut instance.store;
     instance.served += 1;
     store.data().output.set_request(Some(request.id));
+    store.data_mut().budget.begin(None, request.id);
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
+    store.data_mut().begin();
 
     store.data_mut().set_chunks(request.chunks());
     let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
@@ -309,7 +311,8 @@ async fn call(
     })?;
 
     let _running = blueprint.component.engines.running();
-    proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
+    let handler = proxy.wasi_http_incoming_handler();
+    instance.pace.drive(handler.call_handle(store, incoming, outparam)).await
 }
 
 /// The scheme as p2 has it.

@@ -79,7 +79,7 @@ async fn drive(
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
     let engines = &blueprint.component.engines;
-    let Instance { store, proxy, id, .. } = instance;
+    let Instance { store, proxy, pace, id, room, .. } = instance;
     let id = *id;
     let output = store.data().output.clone();
 
@@ -115,17 +115,20 @@ async fn drive(
                     || book.overdue()
                     // Its clock may not have been read yet: who came now would lack that much time.
                     || (job.is_some() || able && !book.listed) && book.is_late(limits);
-                let room = !spent && able && call::is_ready(accessor, proxy, cx);
+                let ready = !spent
+                    && able
+                    && room.fits(book.entries.len() + 1)
+                    && call::is_ready(accessor, proxy, cx);
                 if job.is_some() {
                     book.listed = false;
                     if spent {
                         // Handed over when a timeout had just passed.
                         job.take().into_iter().for_each(|job| shared.give_back(job));
                     }
-                } else if room && !book.listed {
+                } else if ready && !book.listed {
                     job = shared.schedule.list(seat);
                     book.listed = job.is_none();
-                } else if !room && book.listed {
+                } else if !ready && book.listed {
                     book.listed = false;
                     if let Some(job) = shared.schedule.unlist(seat) {
                         shared.give_back(job);
@@ -165,6 +168,9 @@ async fn drive(
                 }
                 accessor.with(|mut store| store.data_mut().end_calls());
                 output.set_request(None);
+                if let Err(error) = accessor.with(|mut access| access.data_mut().count_holdings()) {
+                    return Poll::Ready(Err(error));
+                }
                 book.stand(Standing::Idle);
                 return Poll::Pending;
             }
@@ -174,7 +180,7 @@ async fn drive(
 
     let mut running = Some(engines.running());
     let mut timer = pin!(sleep_until(Instant::now() + limits.request_timeout));
-    let mut event_loop = pin!(store.run_concurrent(inside));
+    let mut event_loop = pin!(pace.drive(store.run_concurrent(inside)));
     let mut turns = 0;
     std::future::poll_fn(|cx| {
         loop {
@@ -190,6 +196,8 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
+            // In a tick it is not seen what the guest does besides: it computes.
+            book.polled &= !pace.waits();
             if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
                 continue;

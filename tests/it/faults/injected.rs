@@ -159,6 +159,7 @@ async fn a_start_with_calls_that_fail_serves_or_says_why_not() {
     let code: Vec<PathBuf> = code.map(|entry| entry.path()).collect();
 
     let ca = site.path("state/ca");
+    let key = site.path("state/cache.key");
     let unfinished = |path: &PathBuf| {
         (0..4).map(|number| path.with_extension(format!("tmp-PID-{number:x}"))).collect::<Vec<_>>()
     };
@@ -170,11 +171,13 @@ async fn a_start_with_calls_that_fail_serves_or_says_why_not() {
         vec![ca.join("root.crt")],
         vec![ca.join("root.PID.tmp")],
         vec![ca.clone()],
+        vec![key.clone()],
         code.clone(),
-        code.iter().flat_map(unfinished).collect(),
+        code.iter().chain([&key]).flat_map(unfinished).collect(),
     ];
-    let written = [opened[1].clone(), opened[5].clone(), opened[8].clone()];
-    let placed = [opened[5].clone(), opened[8].clone()];
+    let [.., new_root, _, _, _, new_code] = &opened;
+    let written = [vec![site.path("logs/tidegate.log")], new_root.clone(), new_code.clone()];
+    let placed = [new_root.clone(), new_code.clone()];
     let mut cases = Vec::new();
     for (calls, groups) in
         [(OPEN, &opened[..]), (WRITE, &written), (SYNC, &placed), (RENAME, &placed)]

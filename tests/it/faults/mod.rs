@@ -3,7 +3,9 @@
 mod clock;
 mod disk;
 mod injected;
+mod killed;
 mod strace;
+mod watching;
 
 /// Said where a fault cannot be had on this machine. The rest of the tests still counts.
 fn not_tested(what: &str, reason: impl std::fmt::Display) {

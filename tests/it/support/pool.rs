@@ -17,7 +17,7 @@ use tidegate::guest::memory::{Bounds, Node, Room};
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -102,6 +102,8 @@ pub fn blueprint(
             env: vec![],
             args: vec![],
             outbound: outbound(&limits),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
         tally,
