@@ -20,7 +20,7 @@ use tidegate::guest::memory::Node;
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Blueprint, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -240,6 +240,8 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
             env: vec![],
             args: vec![],
             outbound: Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new()),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
         tally,

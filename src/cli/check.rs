@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
 use crate::certificates::{Certificates, LocalCa};
 use crate::config::{Config, Problem, Problems};
-use crate::generation::Builder;
+use crate::generation::{Builder, Generation};
 use crate::guest::{Compiler, Engines};
 
 pub fn check(named: Option<&Path>) -> ExitCode {
@@ -59,7 +59,16 @@ fn problems(config: Config) -> Result<Vec<Problem>, String> {
             bar.set_message(format!("{app}"));
             bar.inc(1);
         };
-        builder.build(1, config, Arc::new(certificates), None, &[], progress).await
+        let certificates = Arc::new(certificates);
+        let build = async |before: Option<&Generation>| {
+            builder.build(1, config.clone(), certificates.clone(), before, &[], progress).await
+        };
+        let mut built = build(None).await;
+        while built.compiling {
+            builder.compiled().await;
+            built = build(Some(&built.generation)).await;
+        }
+        built
     });
     bar.finish_and_clear();
     problems.extend(built.faults.into_iter().map(|fault| fault.problem));

@@ -1,33 +1,31 @@
 //! Building a generation: what did not change is taken over, what did is made anew.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::compilations::Compilations;
 use super::files::Files;
 use super::job::{Components, Job};
+use super::tenants::Tenants;
 use super::{App, Generation, Tried};
 use crate::available;
 use crate::certificates::Certificates;
 use crate::config::{AppName, Config, Problem};
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
-use crate::guest::memory::{Account, Node};
 use crate::guest::outbound::Network;
 use crate::guest::{Compiler, Component, Engines};
-use crate::limit::Tally;
 
 /// What generations are built with; one for the whole process.
 pub struct Builder {
     pub(super) engines: Arc<Engines>,
-    pub(super) compiler: Compiler,
-    pub(super) cache: Option<Cache>,
+    pub(super) cache: Option<Arc<Cache>>,
+    pub(super) compilations: Compilations,
     /// What pools spawn; shutdown waits for it.
     pub(super) tasks: TaskTracker,
     files: Mutex<Files>,
@@ -35,13 +33,8 @@ pub struct Builder {
     tried: Mutex<BTreeMap<AppName, (Tried, Instant)>>,
     /// What the outbound requests of all apps share.
     pub(super) network: Arc<Network>,
-    /// One for each app, whatever pools it has had.
-    tallies: Mutex<BTreeMap<AppName, Arc<Tally>>>,
-    /// The memory of all instances, and what each app takes of it, over all of its pools.
-    memory: Arc<Node>,
-    accounts: Mutex<BTreeMap<AppName, Arc<Account>>>,
-    /// One permit for each core that may compile: all but one.
-    pub(super) cores: Arc<Semaphore>,
+    /// What apps keep from one pool to the next.
+    pub(super) tenants: Tenants,
 }
 
 /// A new generation, and what is wrong in it.
@@ -51,6 +44,8 @@ pub struct Built {
     pub faults: Vec<Fault>,
     /// Nothing differs from what runs.
     pub unchanged: bool,
+    /// A component takes long to compile: build again when [`Builder::compiled`] says so.
+    pub compiling: bool,
 }
 
 /// One app's component cannot be used.
@@ -73,19 +68,18 @@ impl Builder {
         cache: Option<Cache>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let cache = cache.map(Arc::new);
+        let (shared, kept) = (engines.clone(), cache.clone());
+        let compilations = Compilations::new(shared, compiler, kept, tasks.clone());
         Arc::new(Self {
             engines,
-            compiler,
             cache,
+            compilations,
             tasks,
             files: Mutex::default(),
             tried: Mutex::default(),
             network: Network::new(),
-            tallies: Mutex::default(),
-            memory: Node::new(0),
-            accounts: Mutex::default(),
-            cores: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            tenants: Tenants::new(),
         })
     }
 
@@ -107,7 +101,7 @@ impl Builder {
             .filter_map(|app| Some(app.made_of.as_ref()?.0.clone()))
             .collect();
         let known = Arc::new(Components::new(unread));
-        self.memory.set_limit(node_memory(&config));
+        self.tenants.node.set_limit(node_memory(&config));
 
         let mut building = JoinSet::new();
         for (name, settings) in &config.apps {
@@ -127,17 +121,19 @@ impl Builder {
 
         let mut apps = BTreeMap::new();
         let mut faults = Vec::new();
+        let mut awaited = Vec::new();
         // A job catches its own panics, so none fails.
-        while let Some(Ok((app, fault))) = building.join_next().await {
-            progress(&app.name);
-            faults.extend(fault);
-            apps.insert(app.name.clone(), app);
+        while let Some(Ok(made)) = building.join_next().await {
+            progress(&made.app.name);
+            faults.extend(made.fault);
+            awaited.extend(made.awaits);
+            apps.insert(made.app.name.clone(), made.app);
         }
+        self.compilations.keep(&awaited);
         self.lock_files()
             .retain(|path| config.apps.values().any(|app| app.component.value == path));
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
-        self.lock_tallies().retain(|app, _| config.apps.contains_key(app));
-        self.lock_accounts().retain(|app, _| config.apps.contains_key(app));
+        self.tenants.retain(|app| config.apps.contains_key(app));
 
         let generation = Generation::new(number, config, certificates, apps);
         let unchanged = running.is_some_and(|running| {
@@ -148,7 +144,13 @@ impl Builder {
             let kept = generation.apps.values().chain(retired);
             self.tidy(kept.filter_map(|app| Some(app.made_of.as_ref()?.0.digest)).collect());
         }
-        Built { generation, faults, unchanged }
+        let compiling = !awaited.is_empty();
+        Built { generation, faults, unchanged, compiling }
+    }
+
+    /// Resolves when a component is compiled that a build did not wait for.
+    pub async fn compiled(&self) {
+        self.compilations.finished().await;
     }
 
     /// Drops retired apps whose instances are gone, and their compiled code with them.
@@ -172,24 +174,6 @@ impl Builder {
                 warn!(%error, "old compiled code was not removed");
             }
         });
-    }
-
-    pub(super) fn tally(&self, app: &AppName) -> Arc<Tally> {
-        let mut tallies = self.lock_tallies();
-        let new = || Tally::new(Some(app.as_str().into()));
-        tallies.entry(app.clone()).or_insert_with(new).clone()
-    }
-
-    pub(super) fn account(&self, app: &AppName) -> Arc<Account> {
-        self.lock_accounts().entry(app.clone()).or_insert_with(|| self.memory.account()).clone()
-    }
-
-    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Account>>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_tallies(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Tally>>> {
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock_tried(

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use super::build::{Builder, Fault};
-use super::{App, Tried, files};
+use super::compilations::{Compiled, Order};
+use super::tenants::Tenant;
+use super::{App, Tried, blocking};
 use crate::config::{self, AppName};
 use crate::guest::component::Digest;
 use crate::guest::outbound::Outbound;
@@ -34,12 +35,18 @@ impl Components {
         all.iter().find(|component| component.digest == *digest).cloned()
     }
 
-    fn add(&self, component: Component) -> Arc<Component> {
-        let component = Arc::new(component);
+    fn add(&self, component: &Arc<Component>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(component.clone());
-        component
     }
+}
+
+/// What came of a job.
+pub(super) struct Made {
+    pub(super) app: Arc<App>,
+    pub(super) fault: Option<Fault>,
+    /// What it would be made of is being compiled.
+    pub(super) awaits: Option<Order>,
 }
 
 /// One app's part of a build.
@@ -58,9 +65,19 @@ pub(super) struct Job {
     pub(super) known: Arc<Components>,
 }
 
+impl Made {
+    fn good(app: Arc<App>) -> Self {
+        Self { app, fault: None, awaits: None }
+    }
+
+    fn bad(app: Arc<App>, fault: Fault) -> Self {
+        Self { app, fault: Some(fault), awaits: None }
+    }
+}
+
 impl Job {
     /// The app as it is to serve from now on. Whatever happens, there is one.
-    pub(super) async fn app(self) -> (Arc<App>, Option<Fault>) {
+    pub(super) async fn app(self) -> Made {
         let spare = self.clone();
         AssertUnwindSafe(self.make()).catch_unwind().await.unwrap_or_else(|_| {
             let error = ComponentError::Start("tidegate failed while it was prepared".into());
@@ -68,7 +85,7 @@ impl Job {
         })
     }
 
-    async fn make(self) -> (Arc<App>, Option<Fault>) {
+    async fn make(self) -> Made {
         let path = self.settings.component.value.clone();
         let builder = self.builder.clone();
         let look = blocking(move || builder.lock_files().look(&path)).await;
@@ -83,7 +100,7 @@ impl Job {
 
         let same = |app: &&Arc<App>| app.is_made_of(&content.digest, &self.settings);
         if let Some(running) = self.running.as_ref().filter(same) {
-            return (running.without_fault(), None);
+            return Made::good(running.without_fault());
         }
         if let Some(error) = self.failed_before(content.digest) {
             return self.fall_back(Some(content.digest), error, content.fresh);
@@ -93,12 +110,15 @@ impl Job {
             if let Some(pool) = &warm.pool {
                 pool.evict(false);
             }
-            return (warm.without_fault(), None);
+            // Its share of the CPU is as the settings have it, also after others were tried.
+            self.tenant();
+            return Made::good(warm.without_fault());
         }
 
         let made = match self.component(content.digest).await {
-            Ok(component) => self.pool(component).await,
-            Err(error) => Err(error),
+            Some(Ok(component)) => self.pool(component).await,
+            Some(Err(error)) => Err(error),
+            None => return self.wait(content.digest),
         };
         match made {
             Ok((component, pool)) => {
@@ -108,10 +128,18 @@ impl Job {
                     made_of: Some((component, self.settings)),
                     fault: None,
                 };
-                (Arc::new(app), None)
+                Made::good(Arc::new(app))
             }
             Err(error) => self.fall_back(Some(content.digest), error, content.fresh),
         }
+    }
+
+    /// The app as it serves now, while its component is being compiled.
+    fn wait(self, digest: Digest) -> Made {
+        let order = Order { digest, limits: self.compile };
+        let empty = || App { name: self.name.clone(), pool: None, made_of: None, fault: None };
+        let app = self.running.clone().unwrap_or_else(|| Arc::new(empty()));
+        Made { app, fault: None, awaits: Some(order) }
     }
 
     /// Why this content, under these settings, could not be served the last time.
@@ -136,66 +164,33 @@ impl Job {
     }
 
     /// The component with this digest: one at hand, or from the cache, or compiled.
-    async fn component(&self, digest: Digest) -> Result<Arc<Component>, ComponentError> {
+    /// Nothing while it is being compiled, and that takes long.
+    async fn component(&self, digest: Digest) -> Option<Compiled> {
         if let Some(component) = self.known.get(&digest) {
-            return Ok(component);
+            return Some(Ok(component));
         }
         let builder = self.builder.clone();
         let started = Instant::now();
         let cached = blocking(move || {
             let cache = builder.cache.as_ref()?;
-            cache.load(&builder.engines, &digest)
+            cache.load(&builder.engines, &digest).map(Arc::new)
         });
         if let Some(component) = cached.await {
-            info!(app = %self.name, elapsed = ?started.elapsed(), "loaded a component from the cache");
-            return Ok(self.known.add(component));
+            info!(app = %self.name, elapsed = ?started.elapsed(), "loaded compiled code");
+            self.known.add(&component);
+            return Some(Ok(component));
         }
-
-        let Ok(core) = self.builder.cores.clone().acquire_owned().await else {
-            return Err(ComponentError::Compile("tidegate is stopping".into()));
-        };
-        // While it waited for a core, another app's job may have compiled the same.
-        match self.known.get(&digest) {
-            Some(component) => Ok(component),
-            None => self.compiled(digest, core).await,
-        }
-    }
-
-    /// The component with this digest, compiled on `core`, and on others as far as they are idle.
-    async fn compiled(
-        &self,
-        digest: Digest,
-        mut core: OwnedSemaphorePermit,
-    ) -> Result<Arc<Component>, ComponentError> {
-        let cores = &self.builder.cores;
-        let idle = u32::try_from(cores.available_permits()).unwrap_or(0);
-        if let Ok(more) = cores.clone().try_acquire_many_owned(idle) {
-            core.merge(more);
-        }
-        let path = self.settings.component.value.clone();
-        let file = blocking(move || files::open(&path)).await;
-        let file = file.map_err(|error| ComponentError::Unreadable(error.to_string()))?;
-        let started = Instant::now();
-        let compiling = self.builder.compiler.compile(file, &self.compile, core.num_permits());
-        let code = compiling.await.inspect_err(|error| {
-            if let ComponentError::TooDear { limit, .. } = error {
-                self.builder.tally(&self.name).reached(*limit, "its component");
+        let order = Order { digest, limits: self.compile.clone() };
+        let path = &self.settings.component.value;
+        let compiled = self.builder.compilations.get(order, path, self.is_first).await?;
+        match &compiled {
+            Ok(component) => self.known.add(component),
+            Err(ComponentError::TooDear { limit, .. }) => {
+                self.tenant().tally.reached(*limit, "its component");
             }
-        })?;
-        if code.label.component != digest {
-            return Err(ComponentError::Unreadable("it changed while it was read".into()));
+            Err(_) => {}
         }
-        let builder = self.builder.clone();
-        let component = blocking(move || {
-            let code = match &builder.cache {
-                Some(cache) => cache.keep(code),
-                None => code,
-            };
-            Component::link(&builder.engines, &code)
-        });
-        let component = component.await?;
-        info!(app = %self.name, elapsed = ?started.elapsed(), "compiled a component");
-        Ok(self.known.add(component))
+        Some(compiled)
     }
 
     /// A pool for the component, which has been started once as proof.
@@ -205,7 +200,7 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let name = self.name.as_str();
-        let tally = self.builder.tally(&self.name);
+        let Tenant { tally, memory, cpu } = self.tenant();
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
@@ -224,14 +219,16 @@ impl Job {
                     tally.clone(),
                     self.builder.network.clone(),
                 ),
+                cpu_time: settings.limits.cpu_time,
+                account: cpu,
             },
             limits: settings.limits.clone(),
+            account: memory,
             profiler: settings.profile.clone().map(|profile| {
                 let writes = self.builder.tasks.clone();
                 Profiler::new(profile, name, self.number, writes, tally.clone())
             }),
             tally,
-            account: self.builder.account(&self.name),
             generation: self.number,
             tasks: self.builder.tasks.clone(),
             count: 0.into(),
@@ -245,13 +242,12 @@ impl Job {
         }
     }
 
+    fn tenant(&self) -> Tenant {
+        self.builder.tenants.get(&self.name, &self.settings.limits)
+    }
+
     /// The app as it serves now, if it does, and what is wrong with its file.
-    fn fall_back(
-        self,
-        digest: Option<Digest>,
-        error: ComponentError,
-        fresh: bool,
-    ) -> (Arc<App>, Option<Fault>) {
+    fn fall_back(self, digest: Option<Digest>, error: ComponentError, fresh: bool) -> Made {
         let component = &self.settings.component;
         let message = format!("{} cannot be served: {error}", component.value.display());
         let (settings, compile) = (self.settings.clone(), self.compile.clone());
@@ -270,7 +266,7 @@ impl Job {
         };
         // The app remembers nothing of a file that may be half written.
         if let Some(as_it_was) = known.or(running.filter(|_| unfinished)) {
-            return (as_it_was.clone(), Some(fault));
+            return Made::bad(as_it_was.clone(), fault);
         }
         let app = App {
             pool: running.and_then(|app| app.pool.clone()),
@@ -278,7 +274,7 @@ impl Job {
             fault: (!unfinished).then_some(tried),
             name: self.name,
         };
-        (Arc::new(app), Some(fault))
+        Made::bad(Arc::new(app), fault)
     }
 }
 
@@ -300,13 +296,5 @@ impl App {
                 fault: None,
             }),
         }
-    }
-}
-
-/// Runs `work` off the async threads. A panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

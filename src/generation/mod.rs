@@ -1,9 +1,11 @@
 //! A generation: everything one manifest produced. `Current` holds the one that serves.
 
 mod build;
+mod compilations;
 mod files;
 mod job;
 mod routes;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,5 +118,13 @@ impl Current {
     /// Publishes `next`; what is returned serves the requests that hold it, and no other.
     pub fn swap(&self, next: Generation) -> Arc<Generation> {
         self.0.swap(Arc::new(next))
+    }
+}
+
+/// Runs `work` off the async threads. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -113,8 +113,9 @@ impl Component {
 
     /// Instantiates it in `store`.
     pub async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Proxy> {
+        let pace = store.data().pace.clone();
         let _running = self.engines.running();
-        self.pre.instantiate_async(store).await
+        pace.drive(self.pre.instantiate_async(store)).await
     }
 }
 

@@ -18,6 +18,7 @@ use wasmtime::{
 use super::State;
 use super::code::FORMAT;
 use super::component::Digest;
+use super::share::Share;
 use super::ticker::{Running, TICK, Ticker};
 
 /// Live instances that one engine has room for, over all apps.
@@ -66,12 +67,13 @@ pub struct Side {
     one_page: Module,
 }
 
-/// Both engines, and the thread that interrupts their guests.
+/// Both engines, the thread that interrupts their guests, and the CPU that these share.
 pub struct Engines {
     plain: Side,
     concurrent: Side,
     id: Digest,
     ticker: Ticker,
+    pub share: Arc<Share>,
 }
 
 /// Both engines as far as they compile. They reserve no address space, and make the same code.
@@ -97,7 +99,8 @@ impl Engines {
         };
         let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
         let id = id(&plain.engine, &concurrent.engine);
-        Ok(Arc::new(Self { plain, concurrent, id, ticker }))
+        let share = Share::new(cores());
+        Ok(Arc::new(Self { plain, concurrent, id, ticker, share }))
     }
 
     /// The same where compiled code fits: it depends on the version of the engine, on its
@@ -122,10 +125,9 @@ impl Engines {
     ///
     /// Takes a few milliseconds: not for an async thread.
     pub fn release(&self) {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         // wasmtime deals threads out to its batches in turn, at their first instance. Twice
         // round, in case that others get their turn in between.
-        for _ in 0..2 * cores {
+        for _ in 0..2 * cores() {
             let complete = || [&self.plain, &self.concurrent].into_iter().for_each(Side::complete);
             // Where there is no thread to be had, the slots wait for the next instances.
             std::thread::scope(|scope| {
@@ -196,6 +198,11 @@ impl Side {
             let _ = Instance::new(&mut store, &self.one_page, &[]);
         }
     }
+}
+
+/// Cores that this process may use: as many threads run guests.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Epochs that `interval` lasts, at least one.

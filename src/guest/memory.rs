@@ -22,9 +22,12 @@ use super::engine::{Engines, Kind};
 use super::lingering;
 use crate::limit::{Limit, Tally};
 
-/// What the host holds for an instance: its store and tables, the stack that its guest
-/// may fill (512 KiB), and the chunks of a body on their way.
-pub const INSTANCE_COST: usize = 1 << 20;
+/// What the host may hold for each call into an instance: the stack that the guest may fill
+/// (512 KiB) and the chunks of two bodies on their way; with the first, the store and its tables.
+pub const CALL_COST: usize = 2 << 20;
+
+/// As much of what the host holds for a guest as is paid with its first call.
+const PAID_HOLDINGS: usize = 256 << 10;
 
 /// What a table element costs the host.
 const TABLE_ELEMENT: usize = size_of::<usize>();
@@ -42,6 +45,8 @@ pub struct Node {
     /// Apps that hold some of it.
     holding: AtomicUsize,
     accounts: Mutex<Vec<Weak<Account>>>,
+    /// When an instance was told to leave, until one has gone. It is waited for before another is.
+    leaving: Mutex<Option<Instant>>,
     /// Told when an instance has gone.
     freed: Notify,
 }
@@ -88,6 +93,7 @@ impl Node {
             used: AtomicUsize::new(0),
             holding: AtomicUsize::new(0),
             accounts: Mutex::default(),
+            leaving: Mutex::default(),
             freed: Notify::new(),
         })
     }
@@ -124,24 +130,22 @@ impl Node {
         let limit = self.limit();
         let reserve = limit / RESERVE;
         let take = |limit: usize| grow(&self.used, bytes, limit).is_some();
-        let mut soon = false;
-        while !take(limit - reserve) {
+        let soon = loop {
+            if take(limit - reserve) {
+                return Ok(());
+            }
             // What this thread has dropped may be all that is missing.
             if lingering::settle() {
                 continue;
             }
             match self.evict() {
                 Evicted::Gone => {}
-                Evicted::Leaving => {
-                    soon = true;
-                    break;
-                }
-                Evicted::Nobody => break,
+                evicted => break evicted == Evicted::Leaving,
             }
-        }
-        match take(limit - reserve)
-            || held <= reserve / self.holding.load(Relaxed).max(1) && take(limit)
-        {
+        };
+        // What is about to be free is as good as there: the reserve stands in for it.
+        let little = held <= reserve / self.holding.load(Relaxed).max(1);
+        match (little || soon) && take(limit) {
             true => Ok(()),
             false => Err(Short { limit: Limit::ServerMemory, soon }),
         }
@@ -165,7 +169,29 @@ impl Node {
     /// Lets the instance go that has been idle for longest, of all apps.
     pub fn evict(&self) -> Evicted {
         let accounts: Vec<_> = lock(&self.accounts).iter().filter_map(Weak::upgrade).collect();
-        evict_longest_unused(accounts.iter().flat_map(|account| account.pools()))
+        self.evict_of(accounts.iter().flat_map(|account| account.pools()))
+    }
+
+    fn evict_of(&self, pools: impl Iterator<Item = Arc<dyn Idle>>) -> Evicted {
+        if lock(&self.leaving).is_some_and(|since| since.elapsed() < LEAVING) {
+            return Evicted::Leaving;
+        }
+        let idle = pools.filter_map(|pool| Some((pool.longest_unused()?, pool)));
+        let Some((_, pool)) = idle.min_by_key(|(since, _)| *since) else {
+            return Evicted::Nobody;
+        };
+        *lock(&self.leaving) = Some(Instant::now());
+        let evicted = pool.evict();
+        if evicted != Evicted::Leaving {
+            *lock(&self.leaving) = None;
+        }
+        evicted
+    }
+
+    /// An instance has gone.
+    fn left(&self) {
+        *lock(&self.leaving) = None;
+        self.freed.notify_waiters();
     }
 }
 
@@ -192,7 +218,7 @@ impl Account {
             if let Some(held) = grow(&self.used, bytes, limit) {
                 break held;
             }
-            let soon = match evict_longest_unused(self.pools().into_iter()) {
+            let soon = match self.node.evict_of(self.pools().into_iter()) {
                 Evicted::Gone => continue,
                 evicted => evicted == Evicted::Leaving,
             };
@@ -222,15 +248,6 @@ fn grow(used: &AtomicUsize, bytes: usize, limit: usize) -> Option<usize> {
     used.fetch_update(Relaxed, Relaxed, fits).ok().map(|before| before + bytes)
 }
 
-fn evict_longest_unused(pools: impl Iterator<Item = Arc<dyn Idle>>) -> Evicted {
-    let idle = pools.filter_map(|pool| Some((pool.longest_unused()?, pool)));
-    match idle.min_by_key(|(since, _)| *since) {
-        // One that was used again in between was the only one of its pool.
-        Some((_, pool)) => pool.evict(),
-        None => Evicted::Nobody,
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -257,6 +274,8 @@ struct Holding {
     used: AtomicUsize,
     /// Bytes taken of the account for them: as many, or more that were taken ahead.
     paid: AtomicUsize,
+    /// Calls at a time that were paid for.
+    calls: AtomicUsize,
     /// The app or the node had no more for it.
     short: AtomicBool,
 }
@@ -273,7 +292,7 @@ impl Room {
         expected: usize,
         (engines, kind): (&Arc<Engines>, Kind),
     ) -> Result<Self, Limit> {
-        let bytes = INSTANCE_COST + expected;
+        let bytes = CALL_COST + expected;
         let deadline = Instant::now() + LEAVING;
         loop {
             let freed = account.node.freed.notified();
@@ -289,6 +308,7 @@ impl Room {
             tally: tally.clone(),
             used: AtomicUsize::new(0),
             paid: AtomicUsize::new(expected),
+            calls: AtomicUsize::new(1),
             short: AtomicBool::new(false),
         });
         Ok(Self { holding, engines: Arc::downgrade(engines), kind })
@@ -296,7 +316,19 @@ impl Room {
 
     /// What a store asks before its memories and tables grow.
     pub fn limiter(&self) -> Limiter {
-        Limiter { holding: self.holding.clone(), last: 0 }
+        Limiter { holding: self.holding.clone(), last: 0, held: 0 }
+    }
+
+    /// Whether there is room for so many calls at a time. What was taken for them stays.
+    pub fn fits(&self, calls: usize) -> bool {
+        let Holding { account, bounds, calls: paid, .. } = &*self.holding;
+        while paid.load(Relaxed) < calls {
+            if account.take(CALL_COST, bounds.app).is_err() {
+                return false;
+            }
+            paid.fetch_add(1, Relaxed);
+        }
+        true
     }
 
     /// Bytes of memories and tables that the instance holds.
@@ -312,12 +344,12 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let Holding { account, paid, .. } = &*self.holding;
-        let paid = paid.load(Relaxed);
-        account.give(INSTANCE_COST + paid);
-        account.node.give(INSTANCE_COST);
+        let Holding { account, paid, calls, .. } = &*self.holding;
+        let (paid, calls) = (paid.load(Relaxed), calls.load(Relaxed) * CALL_COST);
+        account.give(calls + paid);
+        account.node.give(calls);
         lingering::dropped(&account.node, paid, &self.engines, self.kind);
-        account.node.freed.notify_waiters();
+        account.node.left();
     }
 }
 
@@ -326,11 +358,13 @@ pub struct Limiter {
     holding: Arc<Holding>,
     /// What was granted last, for the case that nothing comes of it.
     last: usize,
+    /// What the host holds for the guest.
+    held: usize,
 }
 
 impl Limiter {
     fn grow(&mut self, current: usize, desired: usize, what: fmt::Arguments<'_>) -> bool {
-        let Holding { account, bounds, tally, used, paid, short } = &*self.holding;
+        let Holding { account, bounds, tally, used, paid, short, .. } = &*self.holding;
         let growth = desired.saturating_sub(current);
         let sum = used.load(Relaxed).saturating_add(growth);
         self.last = 0;
@@ -350,6 +384,22 @@ impl Limiter {
         used.store(sum, Relaxed);
         self.last = growth;
         true
+    }
+
+    /// The host holds so many bytes for the guest now. False when that is too much.
+    pub fn hold(&mut self, bytes: usize) -> bool {
+        let bytes = bytes.saturating_sub(PAID_HOLDINGS);
+        self.holding.used.fetch_sub(std::mem::take(&mut self.held), Relaxed);
+        let granted = self.grow(0, bytes, format_args!("what the host holds for an instance"));
+        if granted {
+            self.held = bytes;
+        }
+        granted
+    }
+
+    /// Whether the host held anything for the guest when it was last looked at.
+    pub fn holds_any(&self) -> bool {
+        self.held > 0
     }
 
     /// The last growth did not come to be. What was paid for it is there for the next.

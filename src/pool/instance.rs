@@ -13,8 +13,10 @@ use wasmtime_wasi_http::handler::Proxy;
 
 use super::Failure;
 use crate::config::Limits;
+use crate::guest::budget::Exhausted;
 use crate::guest::memory::{Account, Bounds, Room};
 use crate::guest::output::Source;
+use crate::guest::pace::Pace;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
@@ -47,11 +49,13 @@ pub struct Instance {
     pub id: u64,
     pub store: Store<State>,
     pub proxy: Proxy,
+    /// What drives its guest.
+    pub pace: Arc<Pace>,
     /// Requests it took.
     pub served: usize,
     pub blueprint: Arc<Blueprint>,
     /// After the store, so given back when that is gone.
-    _room: Room,
+    pub room: Room,
 }
 
 /// Why there is no instance.
@@ -114,23 +118,24 @@ impl Instance {
         let recording = profiler.and_then(|profiler| {
             profiler.start(&component.engines, component.kind, &component.compiled)
         });
-        let engine = &component.engines.side(component.kind).engine;
         let template = &blueprint.template;
         let limiter = room.limiter();
         let mut store =
-            State::store(engine, template, blueprint.generation, id, recording, limiter);
+            State::store(component, template, blueprint.generation, id, recording, limiter);
+        let pace = store.data().pace.clone();
         let proxy = match component.instantiate(&mut store).await {
             Ok(proxy) => proxy,
             Err(_) if room.was_short() => return Err(Unmade::Busy),
             Err(error) => return Err(Unmade::Failed(error)),
         };
         component.initial_memory.store(room.used(), Ordering::Relaxed);
-        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone(), _room: room })
+        Ok(Self { id, store, proxy, pace, served: 0, blueprint: blueprint.clone(), room })
     }
 
     /// Whether it may take another request after those it has served.
-    pub fn is_reusable(&self) -> bool {
-        self.served < self.blueprint.limits.max_requests_per_instance.get()
+    pub fn is_reusable(&mut self) -> bool {
+        self.store.data_mut().count_holdings().is_ok()
+            && self.served < self.blueprint.limits.max_requests_per_instance.get()
     }
 }
 
@@ -153,7 +158,8 @@ impl Blueprint {
 
     /// Logs what a guest did wrong, once, and makes the failure that its requests see.
     ///
-    /// An exit with code 0 is a guest that will not be used again, and no fault.
+    /// An exit with code 0 is a guest that will not be used again, and no fault. One that has
+    /// used up its `cpu_time` is counted as that.
     pub fn failed(
         &self,
         instance: u64,
@@ -163,6 +169,13 @@ impl Blueprint {
     ) -> Failure {
         if let Some(I32Exit(0)) = error.downcast_ref() {
             return Failure::Guest("the guest exited".into());
+        }
+        if let Some(exhausted) = error.downcast_ref::<Exhausted>() {
+            match exhausted.request {
+                Some(request) => self.tally.reached(Limit::CpuTime, request),
+                None => self.tally.reached(Limit::CpuTime, "the start of an instance"),
+            }
+            return Failure::TimedOut;
         }
         if self.tally.may_warn() {
             let app = self.app();

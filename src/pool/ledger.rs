@@ -141,9 +141,9 @@ impl Ledger {
     }
 
     /// Takes the first frames of new answers. True when another turn may bring more.
-    pub fn prefetch(&mut self, max: usize) -> bool {
+    pub fn prefetch(&mut self) -> bool {
         self.notice();
-        let more = self.answered.iter().fold(false, |more, exchange| exchange.prefetch(max) | more);
+        let more = self.answered.iter().fold(false, |more, exchange| exchange.prefetch() | more);
         // A guest that was interrupted, in passing as a rule, goes on in the next turn.
         more || !self.polled && self.answered.iter().any(|exchange| exchange.ended().is_none())
     }

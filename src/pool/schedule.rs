@@ -178,14 +178,23 @@ impl<J> Schedule<J> {
         seat.take()
     }
 
-    /// A worker is gone. With a job, another is to be started in its place.
-    pub fn closed(&self) -> Option<J> {
+    /// A worker is gone. With a job, another is to be started in its place; unless it is
+    /// `hopeless`, and there are others left to serve those who wait.
+    pub fn closed(&self, hopeless: bool) -> Option<J> {
         let mut state = self.lock();
-        let next = state.waiting.pop_first();
+        let next = match hopeless && state.workers > 1 {
+            true => None,
+            false => state.waiting.pop_first(),
+        };
         if next.is_none() {
             state.workers -= 1;
         }
         next.map(|(_, job)| job)
+    }
+
+    /// How many wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     pub fn workers(&self) -> usize {

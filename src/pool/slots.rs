@@ -51,6 +51,7 @@ struct State<I: Send + 'static> {
 pub struct Lease<I: Send + 'static> {
     slots: Arc<Slots<I>>,
     pub instance: Option<I>,
+    closing: bool,
 }
 
 /// What asking for an instance leads to.
@@ -103,6 +104,11 @@ impl<I: Send + 'static> Slots<I> {
         state.arrivals += 1;
         state.waiting.insert(arrival, sender);
         Taken::Later(Waiting { slots: self.clone(), arrival, lease })
+    }
+
+    /// How many wait for an instance.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     /// Slots in use, idle ones included.
@@ -160,7 +166,15 @@ impl<I: Send + 'static> Slots<I> {
     }
 
     fn lease(self: &Arc<Self>, instance: Option<I>) -> Lease<I> {
-        Lease { slots: self.clone(), instance }
+        Lease { slots: self.clone(), instance, closing: false }
+    }
+
+    /// Closes a slot, if there are others left to serve those who wait.
+    fn close(&self) -> bool {
+        let mut state = self.lock();
+        let spare = state.live > 1;
+        state.live -= usize::from(spare);
+        spare
     }
 
     /// Passes a slot on to who waits longest, or keeps it, or closes it.
@@ -231,11 +245,19 @@ impl<I: Send + 'static> Lease<I> {
     pub fn put_back(mut self, instance: I) {
         self.instance = Some(instance);
     }
+
+    /// Gives the slot back for which no instance can be made. It is not passed on, or each who
+    /// waits would be refused one, though they have only to wait for the others.
+    pub fn close(mut self) {
+        self.closing = true;
+    }
 }
 
 impl<I: Send + 'static> Drop for Lease<I> {
     fn drop(&mut self) {
-        self.slots.give(self.instance.take());
+        if !self.closing || !self.slots.close() {
+            self.slots.give(self.instance.take());
+        }
     }
 }
 

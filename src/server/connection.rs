@@ -50,7 +50,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes of a stream's answer that wait to be written.
-const STREAM_BUFFER_MAX: usize = 64 * 1024;
+const STREAM_BUFFER_MAX: usize = 12 * 1024;
 
 /// Bytes of an HTTP/2 frame that a client may send.
 const FRAME_MAX: u32 = 16 * 1024;
@@ -58,8 +58,9 @@ const FRAME_MAX: u32 = 16 * 1024;
 /// Bytes of the table of header fields that a client may refer to.
 const HEADER_TABLE_MAX: u32 = 4 * 1024;
 
-/// Streams that a client has reset and nobody has looked at yet; more is an attack (CVE-2023-44487).
-const PENDING_RESETS_MAX: usize = 20;
+/// Streams that a client has reset before anyone looked at them (CVE-2023-44487). As many as it
+/// may have, as a browser whose page is left resets what it has just begun; `frames` bounds them over time.
+const PENDING_RESETS_MAX: usize = STREAMS_MAX as usize;
 
 /// Streams that we reset for a client's errors; more is an attack as well (CVE-2025-8671).
 const LOCAL_RESETS_MAX: usize = 100;

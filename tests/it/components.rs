@@ -9,7 +9,7 @@ use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
 use tidegate::guest::store::Template;
-use tidegate::guest::{ComponentError, State};
+use tidegate::guest::{Account, ComponentError, State};
 use tidegate::limit::Tally;
 use tidegate::pool::Pool;
 use tokio_util::task::TaskTracker;
@@ -53,11 +53,11 @@ pub async fn start(component: &Component) -> wasmtime::Result<()> {
         env: vec![],
         args: vec![],
         outbound: outbound(&limits()),
+        cpu_time: Duration::from_secs(10),
+        account: Account::new(NonZeroUsize::MIN),
     };
-    let engines = engines();
     let room = room(component).await;
-    let engine = &engines.side(component.kind).engine;
-    let mut store = State::store(engine, &template, 1, 1, None, room.limiter());
+    let mut store = State::store(component, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 

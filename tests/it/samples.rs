@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::Limits;
-use tidegate::guest::Component;
 use tidegate::guest::cache::Cache;
 use tidegate::guest::component::Digest;
 use tidegate::pool::Pool;

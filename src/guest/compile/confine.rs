@@ -22,13 +22,14 @@ pub fn limit(bounds: &Bounds) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
 
-    set(libc::RLIMIT_CPU, bounds.cpu_time)?;
+    // At the first the process ends by a signal that says so; at the second whatever it does.
+    set(libc::RLIMIT_CPU, bounds.cpu_time, bounds.cpu_time.saturating_add(1))?;
     // All writable memory: heap, stacks, anonymous mappings. RLIMIT_AS would also count
     // what is only reserved, which is 128 MiB for each thread's heap.
-    set(libc::RLIMIT_DATA, bounds.memory)?;
-    set(libc::RLIMIT_FSIZE, super::MAX_CODE)?;
-    set(libc::RLIMIT_CORE, 0)?;
-    set(libc::RLIMIT_NOFILE, MAX_FILES)
+    set(libc::RLIMIT_DATA, bounds.memory, bounds.memory)?;
+    set(libc::RLIMIT_FSIZE, super::MAX_CODE, super::MAX_CODE)?;
+    set(libc::RLIMIT_CORE, 0, 0)?;
+    set(libc::RLIMIT_NOFILE, MAX_FILES, MAX_FILES)
 }
 
 /// Gives up all system calls but those that computing takes, on every thread.
@@ -80,12 +81,11 @@ fn yield_to_requests() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
-fn set(resource: Resource, limit: u64) -> io::Result<()> {
+fn set(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `now` is valid for the call, which does nothing but fill it.
     check(unsafe { libc::getrlimit(resource, &raw mut now) })?;
-    let limit = limit.min(now.rlim_max);
-    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    let limit = libc::rlimit { rlim_cur: soft.min(now.rlim_max), rlim_max: hard.min(now.rlim_max) };
     // SAFETY: `limit` is valid for the call, which only reads it.
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 pub use network::Network;
@@ -83,8 +83,6 @@ struct Call {
     origin: Origin,
     /// Cancelled when the instance that made it goes, or has no request left.
     calls: CancellationToken,
-    /// Its place among the app's calls.
-    _place: OwnedSemaphorePermit,
 }
 
 impl Call {

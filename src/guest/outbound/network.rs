@@ -11,7 +11,7 @@ use tracing::{error, info};
 const MAX_LOOKUPS: usize = 64;
 
 /// Outbound connections of all apps at the most, idle ones included.
-const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 1024;
 
 /// One descriptor in this many may be an outbound connection.
 const DESCRIPTORS_PER_CONNECTION: u64 = 4;

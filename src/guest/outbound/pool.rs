@@ -20,14 +20,18 @@ const MAX_IDLE_PER_ORIGIN: usize = 8;
 /// How long a connection may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A connection older than this is not used again, so that a name's new addresses are.
+const MAX_AGE: Duration = Duration::from_secs(300);
+
 /// Bytes and number of a response's headers, and bytes read ahead of the guest.
-pub const MAX_HEAD: usize = 64 << 10;
+pub const MAX_HEAD: usize = 32 << 10;
 const MAX_HEADERS: usize = 100;
-const READ_BUFFER: usize = 128 << 10;
+const READ_BUFFER: usize = 64 << 10;
 
 /// A connection. Dropping it closes it at once, whatever is under way.
 pub struct Connection {
     pub sender: SendRequest<UploadBody>,
+    opened: Instant,
     /// Drives it; ours alone to end, so shutdown need not wait for it.
     _task: AbortOnDropHandle<()>,
     /// Its place among those of the node.
@@ -47,7 +51,8 @@ impl Connection {
             // Its error is also that of the call, if there is one.
             let _ = connection.await;
         });
-        Ok(Self { sender, _task: AbortOnDropHandle::new(task), _place: place })
+        let task = AbortOnDropHandle::new(task);
+        Ok(Self { sender, opened: Instant::now(), _task: task, _place: place })
     }
 }
 
@@ -78,6 +83,9 @@ impl Pool {
 
     /// Keeps a connection whose call is complete.
     pub fn put(self: &Arc<Self>, origin: Origin, connection: Connection) {
+        if connection.opened.elapsed() > MAX_AGE {
+            return;
+        }
         let mut idle = self.lock();
         idle.connections.retain(|(.., idle)| !idle.sender.is_closed());
         let same = idle.connections.iter().filter(|(to, ..)| *to == origin).count();

@@ -1,16 +1,16 @@
 //! The body of a response on its way to the guest: bounded in size and pauses, and never ended well where it did not end well.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::Error;
 
 use super::Call;
@@ -20,49 +20,67 @@ use crate::limit::Limit;
 
 /// See the module.
 pub struct ReplyBody {
+    call: Arc<Call>,
     incoming: Incoming,
-    /// Until the body has ended, well or not.
-    rest: Option<Rest>,
+    held: Held,
+    /// Lets go of what is held when the guest's calls are ended: a guest may keep a body and
+    /// never ask for more of it.
+    _watch: AbortOnDropHandle<()>,
+    is_over: bool,
     size: u64,
     /// The longest pause.
     between_bytes: Duration,
     pause: Option<Pin<Box<Sleep>>>,
-    /// The origin lets us wait; a guest that does not ask is no pause of the origin's.
+    /// The origin lets us wait. While the guest asks for nothing, it does not.
     waiting: bool,
 }
 
-/// What a response that is not over yet holds on to.
-struct Rest {
-    call: Arc<Call>,
-    connection: Connection,
-    upload: watch::Receiver<Upload>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+/// What a response that is not over yet holds.
+pub struct Resources {
+    pub connection: Connection,
+    /// How far the request is.
+    pub upload: watch::Receiver<Upload>,
+    /// The call's place among those of the app.
+    pub place: OwnedSemaphorePermit,
 }
+
+/// Until the body has ended, well or not, or the guest's calls were ended.
+#[derive(Clone)]
+struct Held(Arc<Mutex<Option<Resources>>>);
 
 impl ReplyBody {
     pub fn new(
         call: Arc<Call>,
-        connection: Connection,
-        upload: watch::Receiver<Upload>,
+        resources: Resources,
         incoming: Incoming,
         between_bytes: Duration,
     ) -> Self {
-        let cancelled = Box::pin(call.cancelled());
-        let rest = Some(Rest { call, connection, upload, cancelled });
-        let mut body = Self { incoming, rest, size: 0, between_bytes, pause: None, waiting: false };
+        let held = Held(Arc::new(Mutex::new(Some(resources))));
+        let (cancelled, theirs) = (call.cancelled(), held.clone());
+        let watch = tokio::spawn(async move {
+            cancelled.await;
+            drop(theirs.take());
+        });
+        let mut body = Self {
+            call,
+            incoming,
+            held,
+            _watch: AbortOnDropHandle::new(watch),
+            is_over: false,
+            size: 0,
+            between_bytes,
+            pause: None,
+            waiting: false,
+        };
         body.finish_if_over();
         body
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        if rest.cancelled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
-        }
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending if self.poll_pause(cx).is_pending() => Poll::Pending,
             Poll::Pending => {
-                self.reached_timeout();
+                self.call.waited(self.between_bytes);
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
             Poll::Ready(None) => {
@@ -86,10 +104,8 @@ impl ReplyBody {
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
         self.waiting = false;
         self.size += frame.data_ref().map_or(0, |data| data.len() as u64);
-        if let Some(rest) = &self.rest
-            && self.size > rest.call.max_body()
-        {
-            rest.call.reached(Limit::MaxOutboundBody);
+        if self.size > self.call.max_body() {
+            self.call.reached(Limit::MaxOutboundBody);
             return Err(Error::HttpResponseBodySize(Some(self.size)));
         }
         self.finish_if_over();
@@ -105,17 +121,19 @@ impl ReplyBody {
 
     /// The response is whole: its connection may serve another call, once the request is sent too.
     fn finish(&mut self) {
-        if let Some(Rest { call, connection, upload, .. }) = self.rest.take()
-            && *upload.borrow() == Upload::Sent
-        {
-            call.keep(connection);
+        self.is_over = true;
+        let Some(Resources { connection, upload, place }) = self.held.take() else { return };
+        if *upload.borrow() == Upload::Sent {
+            self.call.keep(connection);
         }
+        // Another call may begin.
+        drop(place);
     }
+}
 
-    fn reached_timeout(&self) {
-        if let Some(rest) = &self.rest {
-            rest.call.waited(self.between_bytes);
-        }
+impl Held {
+    fn take(&self) -> Option<Resources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -128,16 +146,20 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = self.get_mut();
-        let poll = body.poll_rest(cx);
+        if body.is_over {
+            return Poll::Ready(None);
+        }
+        let poll = body.poll_next(cx);
         if let Poll::Ready(Some(Err(_))) = poll {
             // The connection is closed here, and the call over.
-            body.rest = None;
+            body.is_over = true;
+            drop(body.held.take());
         }
         poll
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none()
+        self.is_over
     }
 
     fn size_hint(&self) -> SizeHint {

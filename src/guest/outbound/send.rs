@@ -11,14 +11,14 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::connect::connect;
 use super::pool::{Connection, MAX_HEAD};
-use super::reply::ReplyBody;
+use super::reply::{ReplyBody, Resources};
 use super::request::Head;
 use super::upload::{Upload, UploadBody};
 use super::{Call, Outbound};
@@ -65,8 +65,8 @@ impl Outbound {
             Error::ConnectionLimitReached
         })?;
         let waits = Waits::new(options.unwrap_or_default(), self.timeout);
-        let call = Arc::new(Call { app: self, origin, calls: calls.clone(), _place: place });
-        let exchange = call.exchange(request, waits);
+        let call = Arc::new(Call { app: self, origin, calls: calls.clone() });
+        let exchange = call.exchange(request, waits, place);
         calls.run_until_cancelled(exchange).await.unwrap_or(Err(Error::ConnectionTerminated))
     }
 }
@@ -76,6 +76,7 @@ impl Call {
         self: &Arc<Self>,
         request: Request<WasiBody>,
         waits: Waits,
+        place: OwnedSemaphorePermit,
     ) -> Result<Sent, Error> {
         let (parts, body) = request.into_parts();
         let mut head = Head::new(Request::from_parts(parts, ()), &self.origin)?;
@@ -85,7 +86,7 @@ impl Call {
         }
         let (body, upload) = self.body(&mut head, body, &waits).await?;
         let answered = self.answer(head, body, upload, &waits).await?;
-        self.deliver(answered, &waits)
+        self.deliver(answered, place, &waits)
     }
 
     /// The request's body. One that may not exist is waited for, so that the head can say it.
@@ -204,7 +205,12 @@ impl Call {
     }
 
     /// Hands the response to the guest.
-    fn deliver(self: &Arc<Self>, answered: Answered, waits: &Waits) -> Result<Sent, Error> {
+    fn deliver(
+        self: &Arc<Self>,
+        answered: Answered,
+        place: OwnedSemaphorePermit,
+        waits: &Waits,
+    ) -> Result<Sent, Error> {
         let Answered { response, connection, mut upload } = answered;
         let (parts, incoming) = response.into_parts();
         // No guest can ask for another protocol.
@@ -216,8 +222,8 @@ impl Call {
             self.reached(Limit::MaxOutboundBody);
             return Err(Error::HttpResponseBodySize(Some(size)));
         }
-        let rest = upload.clone();
-        let body = ReplyBody::new(self.clone(), connection, rest, incoming, waits.between_bytes);
+        let resources = Resources { connection, upload: upload.clone(), place };
+        let body = ReplyBody::new(self.clone(), resources, incoming, waits.between_bytes);
         let sending = async move {
             let ended = upload.wait_for(|upload| *upload != Upload::Sending).await;
             match ended.map(|upload| *upload) {

@@ -90,6 +90,9 @@ impl UploadBody {
     ) -> Option<Result<Frame<Bytes>, Fault>> {
         let frame = match frame {
             Some(Ok(frame)) => frame,
+            Some(Err(Error::HttpRequestBodySize(size))) => {
+                return self.fail(Fault::Length(size.unwrap_or(self.sent)));
+            }
             Some(Err(_)) => return self.fail(Fault::Unfinished),
             None if self.call.is_cancelled() => return self.fail(Fault::Unfinished),
             None if self.length.is_some_and(|length| length != self.sent) => {

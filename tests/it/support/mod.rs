@@ -6,6 +6,7 @@ pub mod connection;
 pub mod holds;
 pub mod origin;
 pub mod pool;
+pub mod python;
 pub mod server;
 pub mod traffic;
 pub mod world;

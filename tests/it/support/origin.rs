@@ -37,12 +37,13 @@ struct Seen {
 impl Origin {
     /// Speaks plain HTTP on a port of the system's choice.
     pub async fn plain() -> Origin {
-        Origin::start("127.0.0.1:0".parse().expect("an address"), None).await
+        Origin::serve(loopback().await, None)
     }
 
-    /// The same at this address.
-    pub async fn plain_at(address: SocketAddr) -> Origin {
-        Origin::start(address, None).await
+    /// The same at this address; none where the machine has no such address.
+    pub async fn try_at(address: SocketAddr) -> Option<Origin> {
+        let listener = TcpListener::bind(address).await.ok()?;
+        Some(Origin::serve(listener, None))
     }
 
     /// Speaks TLS, with a certificate for `host` from the root of [`super::certificates::root`].
@@ -58,11 +59,10 @@ impl Origin {
             .with_single_cert(vec![cert], key)
             .expect("a pair that fits");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Origin::start("127.0.0.1:0".parse().expect("an address"), Some(acceptor)).await
+        Origin::serve(loopback().await, Some(acceptor))
     }
 
-    async fn start(address: SocketAddr, tls: Option<TlsAcceptor>) -> Origin {
-        let listener = TcpListener::bind(address).await.expect("bind the origin");
+    fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) -> Origin {
         let address = listener.local_addr().expect("its address");
         let seen = Arc::new(Seen::default());
         let all = Arc::clone(&seen);
@@ -123,6 +123,10 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn loopback() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("bind the origin")
 }
 
 /// Answers request after request, until one side has enough.
@@ -211,10 +215,10 @@ async fn answer(
             tokio::time::sleep(Duration::from_millis(query.parse().unwrap_or(0))).await;
             whole(io, "slow\n").await
         }
-        "/never" => std::future::pending().await,
+        "/never" => until_gone(io).await,
         "/slow-body" => {
             io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun").await?;
-            std::future::pending().await
+            until_gone(io).await
         }
         "/endless" => {
             io.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
@@ -222,6 +226,15 @@ async fn answer(
             loop {
                 io.write_all(&chunk).await?;
             }
+        }
+        "/drip" => {
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            io.write_all(head).await?;
+            for _ in 0..query.parse().unwrap_or(0) / 100 {
+                io.write_all(b"5\r\ndrop\n\r\n").await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            io.write_all(b"0\r\n\r\n").await
         }
         "/truncated" => {
             let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n";
@@ -294,6 +307,12 @@ async fn answer(
         "/seen" => whole(io, request).await,
         _ => whole(io, "hello from the origin\n").await,
     }
+}
+
+/// Says nothing, and ends the connection when the client does.
+async fn until_gone(io: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    while more(io, &mut Vec::new()).await > 0 {}
+    Err(std::io::Error::other("the client is gone"))
 }
 
 async fn whole(io: &mut (impl AsyncWrite + Unpin), text: &str) -> std::io::Result<()> {

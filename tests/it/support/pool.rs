@@ -17,7 +17,7 @@ use tidegate::guest::memory::{Bounds, Node, Room};
 use tidegate::guest::outbound::{Network, Outbound};
 use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -71,6 +71,7 @@ pub fn limits() -> Limits {
         stream_idle_timeout: Duration::from_secs(2),
         post_return_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(2),
+        queue_timeout: Duration::from_secs(2),
         max_requests_per_instance: NonZeroUsize::new(1000).unwrap(),
         max_concurrent_per_instance: NonZeroUsize::new(16).unwrap(),
         max_instances: NonZeroUsize::new(8).unwrap(),
@@ -101,6 +102,8 @@ pub fn blueprint(
             env: vec![],
             args: vec![],
             outbound: outbound(&limits),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
         tally,
