@@ -18,4 +18,6 @@ mod service;
 mod stream;
 mod tls;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use frames::Frames;
 pub use listener::{BindError, Bound, Listeners, Scheme, serve};
