@@ -14,7 +14,7 @@ use support::figures::median;
 use support::guests::{self, Errand};
 use support::load::{Whom, text};
 use support::machine::{cpu_time, memory, setting};
-use support::process::{Server, free_address, run_tidegate};
+use support::process::{Server, free_address, run_tidegate, tidegate_program};
 use support::table::{self, Target};
 
 /// What tells one version of the sample app from another: the digits at its end.
@@ -138,7 +138,7 @@ fn compile_time(bytes: &[u8]) -> Duration {
     let engines = tidegate::guest::Engines::new().expect("engines");
     let once = || {
         let begun = Instant::now();
-        tidegate::guest::Component::load(&engines, None, bytes).expect("a component");
+        tidegate::guest::Component::compile_here(&engines, bytes).expect("a component");
         begun.elapsed()
     };
     (0..3).map(|_| once()).min().expect("three")
@@ -180,7 +180,7 @@ impl Fleet {
         let manifest = self.dir.join("config.toml");
         fs::write(&manifest, template.replace("ADDRESS", &address.to_string()))
             .expect("a manifest");
-        let mut server = Server::start(run_tidegate(&manifest), None);
+        let mut server = Server::start(run_tidegate(&tidegate_program(), &manifest), None);
         server.answers(&whom(address, self.size), VERSION).await;
         (server, address)
     }

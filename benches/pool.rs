@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,11 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::memory::Node;
+use tidegate::guest::outbound::{Network, Outbound};
+use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Blueprint, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -180,7 +184,7 @@ impl Contestant {
                 size(answer.into_body()).await
             }
             Self::Tidegate(pool) => {
-                let request = Request { id: RequestId::next(), http: request };
+                let request = Request { id: RequestId::next(), http: request, permit: None };
                 size(pool.handle(request).await.expect("an answer").http.into_body()).await
             }
         }
@@ -221,16 +225,27 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         max_concurrent_per_instance: count(mode.reuse.concurrent),
         ..Limits::default()
     };
+    let tally = Tally::new(None);
+    let output = Source {
+        app: "bench".into(),
+        rate: limits.log_rate,
+        burst: limits.log_burst,
+        tally: tally.clone(),
+    };
     Pool::new(Blueprint {
-        component: Arc::new(Component::load(engines, None, &bytes).expect("a component")),
+        component: Arc::new(Component::compile_here(engines, &bytes).expect("a component")),
         template: Template {
             app: "bench".into(),
+            output: Arc::new(output),
             env: vec![],
             args: vec![],
-            memory: usize::try_from(limits.memory).expect("it fits"),
+            outbound: Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new()),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
-        tally: Tally::new(None),
+        tally,
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

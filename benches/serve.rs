@@ -4,6 +4,7 @@
 //! `SECONDS` (per round and contestant) and `CONNECTIONS` change its length and
 //! load; `ERRAND` names the one kind of request that is wanted, as a prefix, and
 //! `ONLY` those who are, by a part of their names. `SPIN=0` lets the load sleep.
+//! `BASELINE` names another build of tidegate, to see what a change costs.
 
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
@@ -22,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use wasmtime_wasi_http::WasiBody;
 
-use support::contestant::{Contestant, Mode, Who, start};
+use support::contestant::{Build, Contestant, Mode, Tidegate, Who, start};
 use support::figures::{difference, median, order, ratio};
 use support::guests::{ERRANDS, Errand, HELLO};
 use support::load::{self, Round};
@@ -92,7 +93,16 @@ async fn run(errand: Errand, core: usize) {
         true => table::targets("Targets, CPU per request", &targets),
         false => table::figures("The same comparisons, without targets", &targets),
     }
+    let growth = growth(&contestants);
+    if !growth.is_empty() {
+        let title = format!("CPU per request against the baseline, {}", errand.title);
+        table::targets(&title, &growth);
+        table::record("Cost of all limits", &title, rounds, &growth);
+    }
 }
+
+/// How much dearer than the `BASELINE` a request may be.
+const MOST_GROWTH: f64 = 1.05;
 
 /// What was promised, with the access log off and on.
 fn targets(contestants: &[Contestant]) -> Vec<Target> {
@@ -102,9 +112,10 @@ fn targets(contestants: &[Contestant]) -> Vec<Target> {
     };
     let mut targets = Vec::new();
     for log in [false, true] {
-        let ours = |mode| costs(Who::Tidegate { mode, tls: false, log });
+        let tidegate = |build, mode, tls| Who::Tidegate(Tidegate { build, mode, tls, log });
+        let ours = |mode| costs(tidegate(Build::Current, mode, false));
         let mut below = |mode, other, most| {
-            let what = format!("{} / {other}", Who::Tidegate { mode, tls: false, log });
+            let what = format!("{} / {other}", tidegate(Build::Current, mode, false));
             targets.push(Target::at_most(what, ratio(&ours(mode), &costs(other)), most, ""));
         };
         below(Mode::P2Reused, Who::Reference(Mode::P2Reused), 0.85);
@@ -117,11 +128,30 @@ fn targets(contestants: &[Contestant]) -> Vec<Target> {
         let state = if log { "log on" } else { "log off" };
         let fresh = difference(&ours(Mode::P2Fresh), &reused);
         targets.push(Target::at_most(format!("fresh over reused, {state}"), fresh, 45.0, "us"));
-        let tls = costs(Who::Tidegate { mode: Mode::P2Reused, tls: true, log });
+        let tls = costs(tidegate(Build::Current, Mode::P2Reused, true));
         let tls = difference(&tls, &reused);
         targets.push(Target::at_most(format!("TLS over plain, {state}"), tls, 5.0, "us"));
     }
     targets
+}
+
+/// What a request costs beside the `BASELINE`, where one is named.
+fn growth(contestants: &[Contestant]) -> Vec<Target> {
+    let costs = |who: Who| -> Vec<f64> {
+        let contestant = contestants.iter().find(|contestant| contestant.who == who);
+        contestant.into_iter().flat_map(|c| &c.rounds).map(|round| round.cpu).collect()
+    };
+    let baselines = contestants.iter().filter_map(|contestant| match contestant.who {
+        Who::Tidegate(then) if then.build == Build::Baseline => Some(then),
+        _ => None,
+    });
+    baselines
+        .map(|then| {
+            let now = Who::Tidegate(Tidegate { build: Build::Current, ..then });
+            let growth = ratio(&costs(now), &costs(Who::Tidegate(then)));
+            Target::at_most(format!("{now} / baseline"), growth, MOST_GROWTH, "")
+        })
+        .collect()
 }
 
 /// A server that this bench has started: hyper alone, or the reference behind it.

@@ -14,7 +14,7 @@
 //! pool          the handler pool: which instance takes which request, for how long
 //! guest         everything that runs guest code: engines, components, stores, profiles
 //! config        everything about the manifest
-//! limit, logging, shutdown, settle, systemd, request_id: leaves
+//! available, limit, logging, shutdown, settle, systemd, request_id: leaves
 //! ```
 //!
 //! Imports go downwards only. A request: the listener accepts, the connection
@@ -28,16 +28,19 @@
 //! 1. `server` and `control` never import each other; they meet only at `Current`.
 //! 2. Only `control`, and the first start, write `Current`; a request reads it once and keeps that `Arc`.
 //! 3. The manifest's raw shape never leaves `config`; a `Config` in hand is valid.
-//! 4. `pool` and `guest` know no hosts, TLS or sockets; `server` knows no wasmtime type but the
-//!    request and response body.
+//! 4. `pool` and `guest` know no hosts, TLS or sockets, but for those that `guest::outbound` connects
+//!    to; `server` knows no wasmtime type but the request and response body.
 //! 5. A generation is complete before it is visible and never changes after.
-//! 6. Every spawned task is waited for at shutdown.
+//! 6. Every spawned task is waited for at shutdown, or ended by the drop of what owns it.
 //! 7. An app whose component digest and settings did not change keeps its pool, warm, across a reload.
 
+pub mod available;
 pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 pub mod generation;
 pub mod guest;
 pub mod limit;

@@ -4,7 +4,10 @@
 //! limit is logged at once and then at most once a second, with how often it
 //! was reached meanwhile: the log tells all and cannot be flooded.
 
+mod bucket;
+
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,8 +15,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::warn;
 
+pub(crate) use bucket::Bucket;
+
 /// How long a limit that was logged is only counted.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Warnings about one app's failures in the log: a second in the long run, and at once.
+const WARNINGS_RATE: NonZeroUsize = NonZeroUsize::new(10).expect("written here, not zero");
+const WARNINGS_BURST: NonZeroUsize = NonZeroUsize::new(100).expect("written here, not zero");
 
 /// Declares the limits with the names that logs and metrics give them.
 macro_rules! limits {
@@ -48,10 +57,12 @@ limits! {
     MaxRequestBody => "max_request_body",
     MaxResponseBody => "max_response_body",
     LogRate => "log_rate",
+    Warnings => "warnings",
     Outbound => "outbound",
     MaxOutbound => "max_outbound",
     OutboundTimeout => "outbound_timeout",
     MaxOutboundBody => "max_outbound_body",
+    OutboundConnections => "outbound_connections",
     // The node's.
     ServerMemory => "server.memory",
     Instances => "instances",
@@ -67,6 +78,17 @@ limits! {
     MaxHead => "clients.max_head",
     MaxHeaders => "clients.max_headers",
     MaxUri => "clients.max_uri",
+    // Of one HTTP/2 connection; they are constants in `server::frames` and `server::connection`.
+    H2Resets => "h2.resets",
+    H2Pings => "h2.pings",
+    H2Settings => "h2.settings",
+    H2Priorities => "h2.priorities",
+    H2WindowUpdates => "h2.window_updates",
+    H2Data => "h2.data",
+    H2Continuations => "h2.continuations",
+    H2Unknown => "h2.unknown",
+    H2Errors => "h2.errors",
+    H2Abandoned => "h2.abandoned",
     // A compilation's.
     CompileCpuTime => "compile.cpu_time",
     CompileTimeout => "compile.timeout",
@@ -78,6 +100,9 @@ limits! {
 pub struct Tally {
     app: Option<Arc<str>>,
     rows: [Row; Limit::ALL.len()],
+    /// What the app may write into the log, and what may be written there about it.
+    lines: Bucket,
+    warnings: Bucket,
     /// For the task that says later what was only counted.
     me: Weak<Tally>,
 }
@@ -93,13 +118,39 @@ struct Row {
 impl Tally {
     /// Nothing was reached yet; `app` stands in the log lines.
     pub fn new(app: Option<Arc<str>>) -> Arc<Tally> {
-        Arc::new_cyclic(|me| Tally { app, rows: Default::default(), me: me.clone() })
+        Arc::new_cyclic(|me| Tally {
+            app,
+            rows: std::array::from_fn(|_| Row::default()),
+            lines: Bucket::new(),
+            warnings: Bucket::new(),
+            me: me.clone(),
+        })
+    }
+
+    /// Whether the app may write another line into the log. Who is refused counts it as reached.
+    pub fn may_write(&self, rate: NonZeroUsize, burst: NonZeroUsize) -> bool {
+        self.lines.take(rate, burst)
+    }
+
+    /// Whether another failure of the app may be logged by itself. A line about each of
+    /// 10,000 traps a second would push out what is said of other apps; those left out are counted.
+    pub fn may_warn(&self) -> bool {
+        let may = self.warnings.take(WARNINGS_RATE, WARNINGS_BURST);
+        if !may {
+            self.reached(Limit::Warnings, "its failures");
+        }
+        may
     }
 
     /// `limit` was reached. `by` says in the log line who or what reached it.
     pub fn reached(&self, limit: Limit, by: impl fmt::Display) {
+        self.reached_often(limit, 1, by);
+    }
+
+    /// As [`Tally::reached`], for what was reached several times at once.
+    pub fn reached_often(&self, limit: Limit, times: u64, by: impl fmt::Display) {
         let row = &self.rows[limit as usize];
-        row.reached.fetch_add(1, SeqCst);
+        row.reached.fetch_add(times, SeqCst);
         if row.quiet.swap(true, SeqCst) {
             return;
         }
@@ -173,6 +224,14 @@ mod tests {
         tally.reached(Limit::Memory, "a test");
         tally.reached(Limit::Memory, "a test");
         assert_eq!(tally.rows[Limit::Memory as usize].told.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn an_app_that_always_fails_is_warned_about_now_and_then() {
+        let tally = Tally::new(Some("app".into()));
+        let warned = (0..10_000).filter(|_| tally.may_warn()).count();
+        assert!((100..200).contains(&warned), "{warned}");
+        assert_eq!(tally.times(Limit::Warnings), 10_000 - warned as u64);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::certificates::{CaError, Certificates, LocalCa};
 use crate::config::{AppName, Config, Problems};
 use crate::control::{self, Hint, Reloader};
 use crate::generation::{Builder, Current};
-use crate::guest::Engines;
 use crate::guest::cache::Cache;
+use crate::guest::{Compiler, Engines};
 use crate::limit::Tally;
 use crate::server::{self, BindError, Bound, Listeners};
 use crate::shutdown::Shutdown;
@@ -47,7 +47,8 @@ pub enum StartError {
     Serve(io::Error),
 }
 
-/// Starts serving `config`. `progress` hears of each app that is ready.
+/// Starts serving `config`, with components that `compiler` compiles. `progress` hears of
+/// each app that is ready.
 ///
 /// A component that cannot be served does not stop the start: its hosts answer
 /// 503 until the right file is there.
@@ -55,11 +56,15 @@ pub enum StartError {
 /// # Errors
 /// When certificates are wrong, an address cannot be bound, or the state
 /// directory or the engine cannot be had.
-pub async fn start(config: Config, progress: impl Fn(&AppName)) -> Result<Running, StartError> {
+pub async fn start(
+    config: Config,
+    compiler: Compiler,
+    progress: impl Fn(&AppName),
+) -> Result<Running, StartError> {
     let started = Instant::now();
     let shutdown = Shutdown::new();
     let (config, parts) = tokio::task::spawn_blocking(move || {
-        let parts = Parts::open(&config, &shutdown);
+        let parts = Parts::open(&config, compiler, &shutdown);
         (config, parts.map(|parts| (parts, shutdown)))
     })
     .await
@@ -134,20 +139,20 @@ struct Parts {
 }
 
 impl Parts {
-    fn open(config: &Config, shutdown: &Shutdown) -> Result<Self, StartError> {
+    fn open(config: &Config, compiler: Compiler, shutdown: &Shutdown) -> Result<Self, StartError> {
         let ca = Arc::new(LocalCa::open(&config.server.state_dir)?);
         let certificates = Certificates::load(config, &ca).map_err(Problems)?;
         // Before anything is compiled: clients wait in the backlog meanwhile.
         let activated = systemd::activated().map_err(StartError::Activation)?;
         let listeners = Listeners::bind(&config.server, activated)?;
         let engines = Engines::new().map_err(|e| StartError::Engine(format!("{e:#}")))?;
-        let cache = Cache::open(&config.server.state_dir.join("cache"))
+        let cache = Cache::open(&config.server.state_dir)
             .inspect_err(|error| warn!(%error, "compiled code is not kept: each start compiles"))
             .ok();
         Ok(Self {
             listeners,
             certificates: Arc::new(certificates),
-            builder: Builder::new(engines, cache, shutdown.tasks().clone()),
+            builder: Builder::new(engines, compiler, cache, shutdown.tasks().clone()),
         })
     }
 }

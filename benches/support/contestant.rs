@@ -3,12 +3,12 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::guests::{Errand, Wasi};
 use super::load::{Round, Whom, trusting};
-use super::process::{Server, free_address, run_tidegate, wasmtime};
+use super::process::{Server, free_address, run_tidegate, tidegate_program, wasmtime};
 use super::reference::Reuse;
 
 /// How instances are used.
@@ -28,11 +28,25 @@ pub enum Who {
     Hyper,
     Reference(Mode),
     Wasmtime(Mode),
-    Tidegate {
-        mode: Mode,
-        tls: bool,
-        log: bool,
-    },
+    Tidegate(Tidegate),
+}
+
+/// Which tidegate, and how it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tidegate {
+    pub build: Build,
+    pub mode: Mode,
+    pub tls: bool,
+    pub log: bool,
+}
+
+/// A build of tidegate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The one to measure.
+    Current,
+    /// The one that `BASELINE` names, to see what a change costs.
+    Baseline,
 }
 
 /// One of them, running.
@@ -71,6 +85,16 @@ impl Mode {
     }
 }
 
+impl Build {
+    /// Its program, if there is one.
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Build::Current => Some(tidegate_program()),
+            Build::Baseline => std::env::var_os("BASELINE").map(PathBuf::from),
+        }
+    }
+}
+
 /// Starts all of them on `core`, with files in `dir`, and waits until they answer.
 pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec<Contestant>) {
     let mut servers = Vec::new();
@@ -92,10 +116,16 @@ pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec
         let (server, whom) = ourselves("reference", errand, mode, core);
         add(server, vec![(Who::Reference(mode), whom)]);
     }
-    for log in [false, true] {
-        let dir = dir.join(if log { "log" } else { "silent" });
-        let (server, whoms) = tidegate(errand, log, core, &dir).await;
-        add(server, whoms);
+    for build in [Build::Current, Build::Baseline] {
+        let Some(program) = build.program() else { continue };
+        for log in [false, true] {
+            let dir = dir.join(format!("{build:?}-{log}"));
+            let manifest = manifest(errand, log, &dir);
+            let (server, whoms) = tidegate(errand, core, &program, &manifest).await;
+            let tidegate =
+                |(mode, tls, whom)| (Who::Tidegate(Tidegate { build, mode, tls, log }), whom);
+            add(server, whoms.into_iter().map(tidegate).collect());
+        }
     }
     for mode in MODES {
         if let Some((server, whom)) = wasmtime_serve(errand, mode, core) {
@@ -134,13 +164,34 @@ fn wasmtime_serve(errand: Errand, mode: Mode, core: usize) -> Option<(Server, Wh
     Some((Server::start(command, Some(core)), plain(address, "bench.localhost")))
 }
 
-/// One tidegate with an app for every mode, at the defaults of its manifest.
+/// One tidegate, running; and whom to ask for each mode, and by TLS.
 async fn tidegate(
     errand: Errand,
-    log: bool,
     core: usize,
-    dir: &Path,
-) -> (Server, Vec<(Who, Whom)>) {
+    program: &Path,
+    manifest: &Manifest,
+) -> (Server, Vec<(Mode, bool, Whom)>) {
+    let mut server = Server::start(run_tidegate(program, &manifest.file), Some(core));
+    let host = |mode: Mode| format!("{}.localhost", mode.app());
+    let mut whoms: Vec<_> =
+        MODES.into_iter().map(|mode| (mode, false, plain(manifest.http, &host(mode)))).collect();
+    // By then its authority is there.
+    server.answers(&whoms[0].2, errand).await;
+    let tls = trusting(&manifest.file.with_file_name("state/ca/root.crt"));
+    let whom = plain(manifest.https, &host(Mode::P2Reused));
+    whoms.push((Mode::P2Reused, true, Whom { tls: Some(tls), ..whom }));
+    (server, whoms)
+}
+
+/// A manifest in its file, and the addresses in it.
+struct Manifest {
+    file: PathBuf,
+    http: SocketAddr,
+    https: SocketAddr,
+}
+
+/// A manifest with an app for every mode, all at the defaults.
+fn manifest(errand: Errand, log: bool, dir: &Path) -> Manifest {
     let (http, https) = (free_address(), free_address());
     fs::create_dir_all(dir).expect("a folder");
     let level = if log { "info" } else { "warn" };
@@ -163,20 +214,7 @@ async fn tidegate(
     }
     let file = dir.join("config.toml");
     fs::write(&file, manifest).expect("a manifest");
-
-    let mut server = Server::start(run_tidegate(&file), Some(core));
-    let mut whoms = Vec::new();
-    for mode in MODES {
-        let host = format!("{}.localhost", mode.app());
-        whoms.push((Who::Tidegate { mode, tls: false, log }, plain(http, &host)));
-    }
-    // By then its authority is there.
-    server.answers(&whoms[0].1, errand).await;
-    let authority = dir.join("state/ca/root.crt");
-    let host = format!("{}.localhost", Mode::P2Reused.app());
-    let whom = Whom { tls: Some(trusting(&authority)), ..plain(https, &host) };
-    whoms.push((Who::Tidegate { mode: Mode::P2Reused, tls: true, log }, whom));
-    (server, whoms)
+    Manifest { file, http, https }
 }
 
 fn plain(address: SocketAddr, host: &str) -> Whom {
@@ -199,10 +237,14 @@ impl fmt::Display for Who {
             Who::Hyper => f.write_str("hyper alone"),
             Who::Reference(mode) => write!(f, "reference, {mode}"),
             Who::Wasmtime(mode) => write!(f, "wasmtime serve, {mode}"),
-            Who::Tidegate { mode, tls, log } => {
+            Who::Tidegate(Tidegate { build, mode, tls, log }) => {
+                let build = match build {
+                    Build::Current => "tidegate",
+                    Build::Baseline => "baseline",
+                };
                 let tls = if *tls { ", TLS" } else { "" };
                 let log = if *log { ", log on" } else { ", log off" };
-                write!(f, "tidegate, {mode}{tls}{log}")
+                write!(f, "{build}, {mode}{tls}{log}")
             }
         }
     }

@@ -65,13 +65,13 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// The program to measure: that in `TIDEGATE`, or the one built with this bench.
-pub fn tidegate() -> PathBuf {
+pub fn tidegate_program() -> PathBuf {
     env::var_os("TIDEGATE").map_or_else(|| env!("CARGO_BIN_EXE_tidegate").into(), PathBuf::from)
 }
 
-/// `tidegate run` on a manifest.
-pub fn run_tidegate(manifest: &Path) -> Command {
-    let mut command = Command::new(tidegate());
+/// `tidegate run` of this program on a manifest.
+pub fn run_tidegate(program: &Path, manifest: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(manifest);
     command
 }

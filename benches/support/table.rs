@@ -1,5 +1,8 @@
 //! Tables on standard output, and figures beside their targets.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+
 /// Prints rows under a title, the first column left, the others right.
 pub fn print(title: &str, head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
@@ -64,4 +67,27 @@ pub fn targets(title: &str, targets: &[Target]) {
         })
         .collect();
     print(title, &["target", "is", "at most", ""], &rows);
+}
+
+/// Adds what was shown to the file that `TIDEGATE_HOLDS` names, if it names one: `tests/holds.sh`
+/// makes a page of it.
+pub fn record(part: &str, tried: &str, times: usize, targets: &[Target]) {
+    let Some(path) = std::env::var_os("TIDEGATE_HOLDS") else { return };
+    let rows: String = targets
+        .iter()
+        .map(|Target { what, value, most, unit }| {
+            let row = serde_json::json!({
+                "part": part,
+                "tried": format!("{tried}: {what}"),
+                "times": times,
+                "bound": format!("at most {most} {unit}").trim_end(),
+                "figure": format!("{value:.2} {unit}").trim_end(),
+                "pass": value <= most,
+            });
+            format!("{row}\n")
+        })
+        .collect();
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(rows.as_bytes()));
+    written.expect("write to the file that TIDEGATE_HOLDS names");
 }

@@ -31,6 +31,10 @@ const BACKDATED: Duration = Duration::days(1);
 /// Leaves kept in memory. Past this the one that was issued first goes, and is issued again when asked for.
 const LEAVES_MAX: usize = 4096;
 
+/// 2026 began: a clock that is behind this has not been set yet, as at the boot of a machine
+/// that has no battery for it. In seconds since 1970.
+const EARLIEST: i64 = 1_767_225_600;
+
 /// How a certificate's text begins.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
@@ -129,9 +133,15 @@ impl LocalCa {
 
         let copy = dir.join("root.crt");
         if fs::read_to_string(&copy).ok().as_deref() != Some(root.certificate_pem()) {
-            write_whole(&copy, root.certificate_pem().as_bytes())
-                .map_err(|source| CaError::File { attempt: "write", path: copy.clone(), source })?;
-            info!(path = %copy.display(), "made a certificate authority for local certificates");
+            match write_whole(&copy, root.certificate_pem().as_bytes()) {
+                Ok(()) => {
+                    info!(path = %copy.display(), "made a certificate authority for local certificates");
+                }
+                // The certificate is kept with its key; only handing it out is harder.
+                Err(error) => {
+                    warn!(path = %copy.display(), %error, "cannot write the copy of the local root certificate");
+                }
+            }
         }
         LocalCa::new(root)
     }
@@ -234,8 +244,11 @@ impl Root {
         root.distinguished_name
             .push(DnType::CommonName, format!("tidegate local CA {}", now.date()));
         root.serial_number = Some(serial()?);
-        root.not_before = now - BACKDATED;
-        root.not_after = now + ROOT_LIFE;
+        // It is good for any time before, too: one that was made while the clock was wrong is not
+        // of no use once it is right.
+        root.not_before = OffsetDateTime::UNIX_EPOCH;
+        let set = OffsetDateTime::from_unix_timestamp(EARLIEST).unwrap_or(now).max(now);
+        root.not_after = set + ROOT_LIFE;
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
 

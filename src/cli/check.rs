@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
 use crate::certificates::{Certificates, LocalCa};
 use crate::config::{Config, Problem, Problems};
-use crate::generation::Builder;
-use crate::guest::Engines;
+use crate::generation::{Builder, Generation};
+use crate::guest::{Compiler, Engines};
 
 pub fn check(named: Option<&Path>) -> ExitCode {
     let path = match Config::find(named) {
@@ -54,12 +54,21 @@ fn problems(config: Config) -> Result<Vec<Problem>, String> {
     let bar = progress::bar(config.apps.len());
     let runtime = runtime().map_err(|error| error.to_string())?;
     let built = runtime.block_on(async {
-        let builder = Builder::new(engines, None, TaskTracker::new());
+        let builder = Builder::new(engines, Compiler::this_program(), None, TaskTracker::new());
         let progress = |app: &_| {
             bar.set_message(format!("{app}"));
             bar.inc(1);
         };
-        builder.build(1, config, Arc::new(certificates), None, &[], progress).await
+        let certificates = Arc::new(certificates);
+        let build = async |before: Option<&Generation>| {
+            builder.build(1, config.clone(), certificates.clone(), before, &[], progress).await
+        };
+        let mut built = build(None).await;
+        while built.compiling {
+            builder.compiled().await;
+            built = build(Some(&built.generation)).await;
+        }
+        built
     });
     bar.finish_and_clear();
     problems.extend(built.faults.into_iter().map(|fault| fault.problem));

@@ -12,13 +12,15 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::guest::compile::{self, Bounds};
+
 /// Exit code: it ran into something that is not the operator's doing.
 const EXIT_FAILURE: u8 = 1;
 
 /// Exit code: the manifest, or a file that it names, is wrong (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 
-/// Threads for work that blocks, compilation included.
+/// Threads for work that blocks, such as reading files.
 const MAX_BLOCKING_THREADS: usize = 64;
 
 #[derive(Parser)]
@@ -54,6 +56,9 @@ enum Command {
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
     },
+    /// Compile standard input: what `run` and `check` start for each component
+    #[command(hide = true)]
+    Compile(Bounds),
 }
 
 #[derive(Args)]
@@ -69,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Run(manifest) => run::run(manifest.config.as_deref()),
         Command::Check(manifest) => check::check(manifest.config.as_deref()),
         Command::Inspect { file } => inspect::inspect(&file),
+        Command::Compile(bounds) => compile::run(&bounds),
     }
 }
 
@@ -79,16 +85,5 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
 }
 
 fn runtime() -> io::Result<Runtime> {
-    leave_a_core_to_requests();
     Builder::new_multi_thread().max_blocking_threads(MAX_BLOCKING_THREADS).enable_all().build()
-}
-
-/// A component is compiled on several threads at once; one core always stays with the requests.
-fn leave_a_core_to_requests() {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(cores.saturating_sub(1).max(1))
-        .thread_name(|number| format!("compile-{number}"));
-    // It fails only where there are such threads already, as in a test of this program.
-    let _ = threads.build_global();
 }

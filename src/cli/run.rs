@@ -10,6 +10,7 @@ use tracing::{error, info};
 
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
 use crate::config::Config;
+use crate::guest::Compiler;
 use crate::logging;
 use crate::run::{StartError, start};
 
@@ -61,7 +62,7 @@ async fn serve(config: Config, bar: ProgressBar) -> Result<(), StartError> {
         apps = config.apps.len(),
         "starting"
     );
-    let starting = start(config, |app| {
+    let starting = start(config, Compiler::this_program(), |app| {
         bar.set_message(app.to_string());
         bar.inc(1);
     });

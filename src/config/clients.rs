@@ -49,7 +49,7 @@ pub struct Clients {
 }
 
 /// What the compilation of one component may use.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Compile {
     /// CPU of all its threads together.
     pub cpu_time: Duration,

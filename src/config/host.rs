@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(super) const MAX_NAME: usize = 253;
 pub(super) const MAX_LABEL: usize = 63;
@@ -50,6 +50,12 @@ impl Host {
     /// Whether this is an IP address and not a name.
     pub fn is_address(&self) -> bool {
         self.0.starts_with('[') || ends_in_number(&self.0)
+    }
+
+    /// The address, where this is one and not a name.
+    pub fn address(&self) -> Option<IpAddr> {
+        let inside = self.0.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        inside.unwrap_or(&self.0).parse().ok()
     }
 
     pub(super) fn from_ipv6(address: &str) -> Option<Host> {

@@ -33,10 +33,13 @@ use std::time::Duration;
 pub use app::{App, AppName, Limits, Profile};
 pub use clients::{Clients, Compile};
 pub use host::Host;
+#[cfg(any(fuzzing, test))]
+pub(crate) use manifest::from_text as manifest_from_text;
 pub use origin::{Origin, OriginScheme};
 pub use paths::Paths;
 pub use pattern::{HostPattern, InvalidHost};
 pub use problem::{Located, Place, Problem, Problems};
+pub(crate) use units::{duration_text, size_text};
 
 /// Where the manifest is looked for when the command line names none, in this order.
 pub const SEARCHED: [&str; 2] = ["config.toml", "/etc/tidegate/config.toml"];

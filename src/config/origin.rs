@@ -56,6 +56,16 @@ impl Origin {
         if authority.contains('*') {
             return Err(Fault::Wildcard);
         }
+        Origin::at(scheme, authority)
+    }
+
+    /// The origin that a request for `scheme://authority` goes to, read as the manifest's are;
+    /// none where the authority is no host that can be reached, or holds anything else.
+    pub fn of(scheme: OriginScheme, authority: &str) -> Option<Origin> {
+        Origin::at(scheme, authority).ok()
+    }
+
+    fn at(scheme: OriginScheme, authority: &str) -> Result<Origin, Fault> {
         // The last colon, unless it is one of an IPv6 address.
         let port = match authority.rsplit_once(':') {
             Some((_, port)) if !port.contains(']') => {
@@ -65,6 +75,14 @@ impl Origin {
         };
         let host = Host::from_authority(authority).ok_or(Fault::Host)?;
         Ok(Origin { scheme, host, port: port.unwrap_or(scheme.port()) })
+    }
+
+    /// Its host and, unless the scheme implies it, its port: what a `Host` header says.
+    pub fn authority(&self) -> String {
+        match self.port == self.scheme.port() {
+            true => self.host.to_string(),
+            false => format!("{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -99,11 +117,7 @@ impl Fault {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
-        if self.port != self.scheme.port() {
-            write!(f, ":{}", self.port)?;
-        }
-        Ok(())
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// A text that [`parse_duration`] reads as `duration`, in whole milliseconds.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".to_owned();
@@ -62,7 +62,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// A text that [`parse_size`] reads as `bytes`.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let whole = SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     match whole {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),

@@ -80,6 +80,7 @@ async fn follow(reloader: &mut Reloader, hint: Hint) {
         }
         tokio::select! {
             () = sleep_until(next) => {}
+            () = reloader.compiled() => {}
             () = hint.given() => {
                 let until = Instant::now() + MAX_DELAY;
                 while Instant::now() < until && timeout(QUIET, hint.given()).await.is_ok() {}

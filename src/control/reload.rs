@@ -79,6 +79,11 @@ impl Reloader {
         &self.current
     }
 
+    /// Resolves when a component is compiled that no reload waited for: the next one takes it.
+    pub async fn compiled(&self) {
+        self.builder.compiled().await;
+    }
+
     /// Looks at every file and swaps in a new generation if one of them changed.
     ///
     /// On an error the current generation keeps serving: nothing is swapped

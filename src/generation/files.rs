@@ -31,11 +31,9 @@ struct Fingerprint {
     changed: (i64, i64),
 }
 
-/// A component file.
+/// What a component file holds.
 pub struct Content {
     pub digest: Digest,
-    /// Absent where the digest was known without reading.
-    pub bytes: Option<Vec<u8>>,
     /// It was changed so recently that more may be to come.
     pub fresh: bool,
 }
@@ -52,24 +50,16 @@ impl Files {
         let fingerprint = Fingerprint::of(&meta);
         match self.known.get(path) {
             Some(known) if known.fingerprint == fingerprint && !fresh => {
-                Ok(Content { digest: known.digest, bytes: None, fresh })
+                Ok(Content { digest: known.digest, fresh })
             }
             _ => self.read(path),
         }
     }
 
-    /// Reads the file whatever is known of it.
-    ///
-    /// # Errors
-    /// As [`Self::look`].
-    pub fn read(&mut self, path: &Path) -> io::Result<Content> {
-        check_component(&std::fs::metadata(path)?)?;
-        let mut file = File::open(path)?;
+    fn read(&mut self, path: &Path) -> io::Result<Content> {
+        let file = open(path)?;
         let before = file.metadata()?;
-        // What was opened may be another file by now.
-        check_component(&before)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
-        (&mut file).take(MAX_COMPONENT + 1).read_to_end(&mut bytes)?;
+        let digest = Digest::read((&file).take(MAX_COMPONENT))?;
         let fingerprint = Fingerprint::of(&before);
         if Fingerprint::of(&file.metadata()?) != fingerprint {
             return Err(io::Error::new(
@@ -77,15 +67,26 @@ impl Files {
                 "it changed while it was read",
             ));
         }
-        let digest = Digest::of(&bytes);
         self.known.insert(path.to_owned(), Known { fingerprint, digest });
-        Ok(Content { digest, bytes: Some(bytes), fresh: is_fresh(&before) })
+        Ok(Content { digest, fresh: is_fresh(&before) })
     }
 
     /// Forgets the files that `keep` does not want.
     pub fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
         self.known.retain(|path, _| keep(path));
     }
+}
+
+/// Opens a component file to be read.
+///
+/// # Errors
+/// When it is not there, or nothing that can be a component.
+pub fn open(path: &Path) -> io::Result<File> {
+    check_component(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    // What was opened may be another file by now.
+    check_component(&file.metadata()?)?;
+    Ok(file)
 }
 
 impl Fingerprint {

@@ -1,8 +1,11 @@
 //! A generation: everything one manifest produced. `Current` holds the one that serves.
 
 mod build;
+mod compilations;
 mod files;
+mod job;
 mod routes;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +48,7 @@ struct Tried {
     /// Absent where the file could not even be read.
     digest: Option<Digest>,
     settings: config::App,
+    compile: config::Compile,
     error: ComponentError,
 }
 
@@ -52,6 +56,7 @@ impl PartialEq for Tried {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
             && self.settings == other.settings
+            && self.compile == other.compile
             && self.error.to_string() == other.error.to_string()
     }
 }
@@ -113,5 +118,13 @@ impl Current {
     /// Publishes `next`; what is returned serves the requests that hold it, and no other.
     pub fn swap(&self, next: Generation) -> Arc<Generation> {
         self.0.swap(Arc::new(next))
+    }
+}
+
+/// Runs `work` off the async threads. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

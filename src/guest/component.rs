@@ -1,19 +1,20 @@
-//! From a file's bytes to a component that is compiled, linked and ready to instantiate.
+//! From compiled code to a component that is linked and ready to instantiate.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
 use super::State;
-use super::cache::Cache;
+use super::code::{Code, Handler};
+use super::compile::compile;
 use super::engine::{Engines, Kind};
-use super::inspect::{Import, Outline, World};
-use super::interfaces::{Support, support};
+use crate::limit::Limit;
 
 /// SHA-256 of a component's file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,11 +26,15 @@ pub struct Component {
     pub kind: Kind,
     pub engines: Arc<Engines>,
     pub compiled: wasmtime::component::Component,
+    /// Bytes of memories and tables that the last instance began with.
+    pub initial_memory: AtomicUsize,
     pre: ProxyPre<State>,
 }
 
 /// Why a file cannot be served. Its text is for the operator.
-#[derive(Clone, Debug, thiserror::Error)]
+///
+/// Most are found by the process that compiles, which hands them on in JSON.
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum ComponentError {
     #[error("{0}")]
     Unreadable(String),
@@ -41,6 +46,14 @@ pub enum ComponentError {
     MissingImports(Vec<String>),
     #[error("it does not compile: {0}")]
     Compile(String),
+    /// Its compilation reached a limit.
+    #[serde(skip)]
+    #[error("it does not compile: it took more than {used} ({})", limit.name())]
+    TooDear { limit: Limit, used: String },
+    /// The process that compiles has no memory left; it knows no limit's name.
+    #[serde(skip)]
+    #[error("it does not compile: there is no memory left")]
+    NoMemory,
     #[error("it does not link: {0}")]
     Link(String),
     #[error("it does not start: {0}")]
@@ -48,51 +61,49 @@ pub enum ComponentError {
 }
 
 impl Component {
-    /// Compiles and links `bytes`, or takes the compiled code from the cache.
+    /// Maps and links `code`.
     ///
-    /// Takes seconds of CPU at worst: not for an async thread.
+    /// Takes some milliseconds: not for an async thread.
     ///
     /// # Errors
-    /// When the bytes are not a component that this host can serve.
-    pub fn load(
-        engines: &Arc<Engines>,
-        cache: Option<&Cache>,
-        bytes: &[u8],
-    ) -> Result<Self, ComponentError> {
-        let outline = Outline::read(bytes).map_err(ComponentError::NotWasm)?;
-        let world = match outline.world() {
-            World::Other(what) => return Err(ComponentError::WrongWorld(what)),
-            world => world,
-        };
-        check_imports(&outline)?;
-
-        let digest = Digest::of(bytes);
-        let kind = match outline.needs_concurrency() {
-            true => Kind::Concurrent,
-            false => Kind::Plain,
-        };
-        let side = engines.side(kind);
-        let compiled = match cache.and_then(|cache| cache.load(&side.engine, &digest)) {
-            Some(compiled) => compiled,
-            None => {
-                let compiled = compile(&side.engine, bytes)?;
-                if let Some(cache) = cache {
-                    cache.store(&side.engine, &digest, &compiled);
-                }
-                compiled
-            }
-        };
+    /// When it does not fit the engines, or what they offer to guests.
+    pub fn link(engines: &Arc<Engines>, code: &Code) -> Result<Self, ComponentError> {
+        let side = engines.side(code.label.kind);
+        if code.label.engines != engines.id() {
+            let reason = "the compiler's process is another version of tidegate";
+            return Err(ComponentError::Compile(reason.into()));
+        }
+        // SAFETY: the compiler wrote these bytes, in a process of this program or of one
+        // with the same engine: `Code` comes from such a process through a file that no
+        // one else was ever handed, or from the cache, which shows by its key that it put
+        // it there. Nobody writes to the file any more.
+        let compiled =
+            unsafe { wasmtime::component::Component::deserialize_file(&side.engine, code.path()) };
+        let compiled = compiled.map_err(|e| ComponentError::Compile(format!("{e:#}")))?;
         // Without it the first instance pays for the image; it can fail where
         // the memory is not initialised statically, and then there is none.
         let _ = compiled.initialize_copy_on_write_image();
 
         let link = |e: wasmtime::Error| ComponentError::Link(format!("{e:#}"));
         let pre = side.linker.instantiate_pre(&compiled).map_err(link)?;
-        let pre = match world {
-            World::P3(_) => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(link)?),
-            _ => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(link)?),
+        let pre = match code.label.handler {
+            Handler::P3 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(link)?),
+            Handler::P2 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(link)?),
         };
-        Ok(Self { digest, kind, engines: engines.clone(), compiled, pre })
+        let (digest, kind) = (code.label.component, code.label.kind);
+        let initial_memory = AtomicUsize::new(0);
+        Ok(Self { digest, kind, engines: engines.clone(), compiled, initial_memory, pre })
+    }
+
+    /// Compiles `bytes` in this process, without any limit, and links them: for tests and
+    /// benches. What serves has a [`super::compile::Compiler`].
+    ///
+    /// # Errors
+    /// When the bytes are not a component that this host can serve.
+    pub fn compile_here(engines: &Arc<Engines>, bytes: &[u8]) -> Result<Self, ComponentError> {
+        let (code, label) = compile(bytes)?;
+        let code = Code::in_memory(&code, label);
+        Self::link(engines, &code.map_err(|e| ComponentError::Compile(e.to_string()))?)
     }
 
     /// Whether its requests run one at a time on an instance of their own.
@@ -102,39 +113,9 @@ impl Component {
 
     /// Instantiates it in `store`.
     pub async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Proxy> {
+        let pace = store.data().pace.clone();
         let _running = self.engines.running();
-        self.pre.instantiate_async(store).await
-    }
-}
-
-/// Compiles `bytes`. The compiler asserts much about its input, and one app's
-/// file is no reason for another's requests to fail.
-fn compile(
-    engine: &Engine,
-    bytes: &[u8],
-) -> Result<wasmtime::component::Component, ComponentError> {
-    let compile = || wasmtime::component::Component::from_binary(engine, bytes);
-    match catch_unwind(AssertUnwindSafe(compile)) {
-        Ok(compiled) => compiled.map_err(|e| ComponentError::Compile(format!("{e:#}"))),
-        Err(_) => Err(ComponentError::Compile("the compiler panicked over it".into())),
-    }
-}
-
-/// Names what is missing before anything is compiled; the linker would only say the first.
-fn check_imports(outline: &Outline) -> Result<(), ComponentError> {
-    let missing: Vec<_> = outline
-        .imports
-        .iter()
-        .filter(|import| !import.only_types)
-        .filter_map(|Import { name, .. }| match support(name) {
-            Support::Provided => None,
-            Support::Missing(None) => Some(format!("`{name}`")),
-            Support::Missing(Some(nearest)) => Some(format!("`{name}` (nearest: `{nearest}`)")),
-        })
-        .collect();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(ComponentError::MissingImports(missing)),
+        pace.drive(self.pre.instantiate_async(store)).await
     }
 }
 

@@ -3,10 +3,12 @@
 //! Concurrency support costs every call a third more CPU and every instance a
 //! quarter more, so components that cannot use it run on an engine without it.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
@@ -14,6 +16,9 @@ use wasmtime::{
 };
 
 use super::State;
+use super::code::FORMAT;
+use super::component::Digest;
+use super::share::Share;
 use super::ticker::{Running, TICK, Ticker};
 
 /// Live instances that one engine has room for, over all apps.
@@ -33,12 +38,15 @@ const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 50;
 const MAX_MEMORIES_PER_COMPONENT: u32 = 8;
 const MAX_TABLES_PER_COMPONENT: u32 = 50;
 
-/// Table memory kept between instances: zeroing it costs less than faulting it in again.
-const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// Memory of a table, and of a stack, kept between instances: zeroing it costs less than
+/// faulting it in again. It stays with each slot that was ever used, counted by nobody, so it
+/// is what small guests need and no more.
+const TABLE_KEEP_RESIDENT: usize = 8 << 10;
+const STACK_KEEP_RESIDENT: usize = 16 << 10;
 
 /// Slots whose memory is returned to the system in one call. Until then they keep their
-/// component's code: see [`Engines::release`].
-const DECOMMIT_BATCH: usize = 16;
+/// component's code, see [`Engines::release`], and their memory, see [`super::lingering`].
+pub(super) const DECOMMIT_BATCH: usize = 16;
 
 /// A core module with one memory of one page, in WebAssembly's binary format.
 const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
@@ -59,11 +67,19 @@ pub struct Side {
     one_page: Module,
 }
 
-/// Both engines, and the thread that interrupts their guests.
+/// Both engines, the thread that interrupts their guests, and the CPU that these share.
 pub struct Engines {
     plain: Side,
     concurrent: Side,
+    id: Digest,
     ticker: Ticker,
+    pub share: Arc<Share>,
+}
+
+/// Both engines as far as they compile. They reserve no address space, and make the same code.
+pub struct Settings {
+    plain: Engine,
+    concurrent: Engine,
 }
 
 impl Engines {
@@ -82,7 +98,15 @@ impl Engines {
             }
         };
         let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
-        Ok(Arc::new(Self { plain, concurrent, ticker }))
+        let id = id(&plain.engine, &concurrent.engine);
+        let share = Share::new(cores());
+        Ok(Arc::new(Self { plain, concurrent, id, ticker, share }))
+    }
+
+    /// The same where compiled code fits: it depends on the version of the engine, on its
+    /// settings, and on the machine.
+    pub fn id(&self) -> Digest {
+        self.id
     }
 
     pub fn side(&self, kind: Kind) -> &Side {
@@ -101,10 +125,9 @@ impl Engines {
     ///
     /// Takes a few milliseconds: not for an async thread.
     pub fn release(&self) {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         // wasmtime deals threads out to its batches in turn, at their first instance. Twice
         // round, in case that others get their turn in between.
-        for _ in 0..2 * cores {
+        for _ in 0..2 * cores() {
             let complete = || [&self.plain, &self.concurrent].into_iter().for_each(Side::complete);
             // Where there is no thread to be had, the slots wait for the next instances.
             std::thread::scope(|scope| {
@@ -119,9 +142,56 @@ impl Engines {
     }
 }
 
+impl Settings {
+    /// # Errors
+    /// When this machine is none that code can be compiled for.
+    pub fn new() -> wasmtime::Result<Self> {
+        let engine = |kind| {
+            let mut config = config(kind);
+            // How instances are allocated is nothing to their code.
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            Engine::new(&config)
+        };
+        Ok(Self { plain: engine(Kind::Plain)?, concurrent: engine(Kind::Concurrent)? })
+    }
+
+    pub fn engine(&self, kind: Kind) -> &Engine {
+        match kind {
+            Kind::Plain => &self.plain,
+            Kind::Concurrent => &self.concurrent,
+        }
+    }
+
+    /// That of [`Engines::id`].
+    pub fn id(&self) -> Digest {
+        id(&self.plain, &self.concurrent)
+    }
+}
+
+fn id(plain: &Engine, concurrent: &Engine) -> Digest {
+    let mut hasher = Sha(Sha256::new_with_prefix(FORMAT.to_le_bytes()));
+    plain.precompile_compatibility_hash().hash(&mut hasher);
+    concurrent.precompile_compatibility_hash().hash(&mut hasher);
+    Digest(hasher.0.finalize().into())
+}
+
+/// A hasher that keeps all 256 bits, for the engines' `impl Hash`.
+struct Sha(Sha256);
+
+impl Hasher for Sha {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
+    }
+}
+
 impl Side {
     /// Completes this thread's batch of slots.
-    fn complete(&self) {
+    pub(super) fn complete(&self) {
         for _ in 0..DECOMMIT_BATCH {
             let mut store = Store::new(&self.engine, ());
             // Without room there is nothing to complete: wasmtime returned all batches then.
@@ -130,13 +200,20 @@ impl Side {
     }
 }
 
+/// Cores that this process may use: as many threads run guests.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 /// Epochs that `interval` lasts, at least one.
 pub fn ticks(interval: Duration) -> u64 {
     u64::try_from(interval.as_nanos() / TICK.as_nanos()).map_or(u64::MAX, |n| n.max(1))
 }
 
 fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
-    let engine = Engine::new(&config(kind, instances))?;
+    let mut config = config(kind);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    let engine = Engine::new(&config)?;
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -148,7 +225,7 @@ fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
     Ok(Side { engine, linker, one_page })
 }
 
-fn config(kind: Kind, instances: u32) -> Config {
+fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances * CORE_INSTANCES)
@@ -162,13 +239,19 @@ fn config(kind: Kind, instances: u32) -> Config {
         .max_memory_size(4 << 30)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .linear_memory_keep_resident(0)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT)
         .decommit_batch_size(DECOMMIT_BATCH);
+    pool
+}
 
+/// All but how instances are allocated.
+fn config(kind: Kind) -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .concurrency_support(kind == Kind::Concurrent)
         .wasm_component_model_async(kind == Kind::Concurrent)
+        // What a guest has touched of its stack would stay for good.
+        .async_stack_zeroing(true)
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_memory64(false)

@@ -1,8 +1,8 @@
 //! Files of components, which are read, and those that tidegate writes by itself, in
 //! directories where it also clears up: compiled code and profiles.
 
-use std::fs::{self, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,21 +32,28 @@ pub fn check_component(meta: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a private file so that a reader, and a crash, sees all of it or nothing.
-pub fn write_by_rename(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Has `write` fill a private file, so that a reader, and a crash, sees all of it or
+/// nothing. Returns the file.
+///
+/// # Errors
+/// When it cannot be written: what was there before is there still, and nothing else.
+pub fn write_by_rename(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<File> {
     let temporary =
         path.with_extension(format!("{TEMPORARY}{}-{:x}", std::process::id(), unique()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written =
+        write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    match written {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
     }
-    written
 }
 
 fn unique() -> u64 {

@@ -38,6 +38,9 @@ pub enum Form {
     CoreModule,
 }
 
+/// Bytes of the name of an import or export; the parser takes a hundred times as many.
+const MAX_NAME: usize = 1000;
+
 /// What an engine without concurrency support refuses.
 const ASYNC: WasmFeatures = WasmFeatures::CM_ASYNC
     .union(WasmFeatures::CM_ASYNC_STACKFUL)
@@ -129,6 +132,9 @@ impl Outline {
 
 /// Names go into logs and onto terminals, and the parser takes any text for one.
 fn printable(name: &str) -> Result<String, String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("damaged: it has a name of {} bytes", name.len()));
+    }
     match name.chars().any(char::is_control) {
         true => Err(format!("damaged: it has the name {name:?}")),
         false => Ok(name.to_owned()),

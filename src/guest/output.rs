@@ -1,6 +1,7 @@
-//! A guest's standard output and error, as log lines.
+//! A guest's standard output and error, as log lines: so many a second, of such a length, and the rest counted.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,9 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::limit::{Limit, Tally};
+use crate::request_id::RequestId;
+
 /// A longer line is cut here and goes on in the next one.
 const MAX_LINE: usize = 8 << 10;
 
@@ -20,18 +24,29 @@ const MAX_WRITE: usize = 64 << 10;
 /// No request, or more than one, runs in the instance.
 const NO_REQUEST: u64 = 0;
 
-/// Whose lines they are.
+/// An app as the source of lines; the same for all of its instances.
+pub struct Source {
+    pub app: Arc<str>,
+    /// Lines a second, in the long run.
+    pub rate: NonZeroUsize,
+    /// Lines at once.
+    pub burst: NonZeroUsize,
+    /// Where the app's lines are counted, whatever pools it has.
+    pub tally: Arc<Tally>,
+}
+
+/// An instance's output: whose lines they are.
 pub struct GuestOutput {
-    app: String,
+    source: Arc<Source>,
     generation: u64,
     instance: u64,
     request: AtomicU64,
 }
 
 impl GuestOutput {
-    pub fn new(app: &str, generation: u64, instance: u64) -> Arc<Self> {
+    pub fn new(source: &Arc<Source>, generation: u64, instance: u64) -> Arc<Self> {
         Arc::new(Self {
-            app: app.to_owned(),
+            source: source.clone(),
             generation,
             instance,
             request: AtomicU64::new(NO_REQUEST),
@@ -39,15 +54,20 @@ impl GuestOutput {
     }
 
     /// Says whose the lines from now on are; `None` while it cannot be known.
-    pub fn set_request(&self, request: Option<crate::request_id::RequestId>) {
+    pub fn set_request(&self, request: Option<RequestId>) {
         let id = request.map_or(NO_REQUEST, |id| id.as_u64());
         self.request.store(id, Ordering::Relaxed);
     }
 
-    fn log(&self, name: &'static str, line: &[u8]) {
+    /// Logs a line, if the app may write one now.
+    fn log(&self, name: &'static str, line: &[u8]) -> bool {
+        let source = &self.source;
+        if !source.tally.may_write(source.rate, source.burst) {
+            return false;
+        }
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end_matches('\r');
-        let (app, generation, instance) = (&self.app, self.generation, self.instance);
+        let (app, generation, instance) = (&*source.app, self.generation, self.instance);
         match self.request.load(Ordering::Relaxed) {
             NO_REQUEST => {
                 tracing::info!(target: "guest", app, generation, instance, stream = name, "{text}")
@@ -57,6 +77,11 @@ impl GuestOutput {
                 tracing::info!(target: "guest", app, generation, instance, %request, stream = name, "{text}")
             }
         }
+        true
+    }
+
+    fn dropped(&self, name: &'static str, lines: u64) {
+        self.source.tally.reached_often(Limit::LogRate, lines, name);
     }
 }
 
@@ -83,16 +108,25 @@ impl Stream {
 
     fn take(&self, mut bytes: &[u8]) {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped = 0;
         while !bytes.is_empty() {
             let room = MAX_LINE - partial.len();
-            let newline = bytes.iter().take(room).position(|b| *b == b'\n');
+            let newline = bytes.iter().take(room + 1).position(|b| *b == b'\n');
             let end = newline.unwrap_or(bytes.len().min(room));
             partial.extend_from_slice(&bytes[..end]);
             bytes = &bytes[end + usize::from(newline.is_some())..];
-            if newline.is_some() || partial.len() == MAX_LINE {
-                self.output.log(self.name, &partial);
+            // A full one may still find its newline in the next write.
+            if newline.is_some() || !bytes.is_empty() {
+                // What one write brings after a line too many is too many as well, and is only
+                // counted: a guest that writes nothing but newlines would keep the host busy.
+                if dropped > 0 || !self.output.log(self.name, &partial) {
+                    dropped += 1;
+                }
                 partial.clear();
             }
+        }
+        if dropped > 0 {
+            self.output.dropped(self.name, dropped);
         }
     }
 }
@@ -102,8 +136,8 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(partial) = Arc::get_mut(&mut self.partial) {
             let partial = partial.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if !partial.is_empty() {
-                self.output.log(self.name, partial);
+            if !partial.is_empty() && !self.output.log(self.name, partial) {
+                self.output.dropped(self.name, 1);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Samples of guest code, one profile per store, written when the store ends.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use wasmtime::{AsContext, GuestProfiler};
 use super::engine::{Engines, ticks};
 use super::files::{newest_first, remove, remove_leftovers, write_by_rename};
 use crate::config;
+use crate::limit::Tally;
 
 /// A store is sampled this often at the most; a profile grows with each.
 const MAX_SAMPLES: u32 = 20_000;
@@ -25,6 +27,8 @@ pub struct Profiler {
     generation: u64,
     stores: AtomicU64,
     writes: TaskTracker,
+    /// Says how often a loss may be logged: each instance may be one.
+    tally: Arc<Tally>,
 }
 
 /// A store's profile while it is made.
@@ -39,8 +43,14 @@ pub struct Recording {
 
 impl Profiler {
     /// `writes` is what shutdown waits for.
-    pub fn new(settings: config::Profile, app: &str, generation: u64, writes: TaskTracker) -> Self {
-        Self { settings, app: app.to_owned(), generation, stores: AtomicU64::new(0), writes }
+    pub fn new(
+        settings: config::Profile,
+        app: &str,
+        generation: u64,
+        writes: TaskTracker,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { settings, app: app.to_owned(), generation, stores: AtomicU64::new(0), writes, tally }
     }
 
     /// A recording for the store about to be made, if it is one of those sampled. The first is.
@@ -64,7 +74,9 @@ impl Profiler {
                 samples: 0,
             }),
             Err(error) => {
-                warn!(app = self.app, "a store is not profiled: {error:#}");
+                if self.tally.may_warn() {
+                    warn!(app = self.app, "a store is not profiled: {error:#}");
+                }
                 None
             }
         }
@@ -73,12 +85,14 @@ impl Profiler {
     /// Writes a finished recording, off the async threads.
     pub fn finish(&self, instance: u64, recording: Recording) {
         let (app, generation) = (self.app.clone(), self.generation);
-        let settings = self.settings.clone();
+        let (settings, tally) = (self.settings.clone(), self.tally.clone());
         self.writes.spawn_blocking(move || {
             let name = format!("{app}-{generation}-{instance}.json");
             let mut json = Vec::new();
             let finished = recording.profiler.finish(&mut json).map_err(io::Error::other);
-            if let Err(error) = finished.and_then(|()| keep(&settings, &app, &name, &json)) {
+            if let Err(error) = finished.and_then(|()| keep(&settings, &app, &name, &json))
+                && tally.may_warn()
+            {
                 warn!(profile = name, dir = %settings.dir.display(), %error, "a profile was lost");
             }
         });
@@ -112,7 +126,7 @@ fn keep(settings: &config::Profile, app: &str, name: &str, json: &[u8]) -> io::R
     // Room first, so that the caps hold at every moment; and again after, for
     // the profiles that other stores wrote meanwhile.
     prune(dir, app, settings.max_files.get() - 1, settings.max_total_size - size)?;
-    write_by_rename(&dir.join(name), json)?;
+    write_by_rename(&dir.join(name), |file| file.write_all(json))?;
     prune(dir, app, settings.max_files.get(), settings.max_total_size)
 }
 

@@ -1,37 +1,68 @@
 //! What a store carries: WASI and HTTP contexts, limits, output and profile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::{GuestTaskId, ResourceTable};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::output::{GuestOutput, Stream};
+use super::Component;
+use super::budget::Budget;
+use super::holdings;
+use super::memory::Limiter;
+use super::outbound::{Outbound, Sent};
+use super::output::{GuestOutput, Source, Stream};
+use super::pace::Pace;
 use super::profile::Recording;
+use super::share::Account;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
-const MAX_RESOURCES: usize = 10_000;
+/// A request takes about ten, and an outbound one as many.
+const MAX_RESOURCES: usize = 2000;
 
-/// Handles that one component may hold.
-const MAX_HANDLES: usize = 10_000;
+/// Handles that an instance may hold. The host holds what is behind them, and some hundred bytes.
+const MAX_HANDLES: usize = 4000;
 
-/// Bytes of arguments that one host call may copy in or out.
-const HOSTCALL_FUEL: usize = 16 << 20;
+/// Tasks, streams and futures of 0.3 that an instance may have at a time.
+const MAX_CONCURRENT: usize = 4000;
+
+/// Bytes of arguments that one host call may copy out of a guest.
+const HOSTCALL_FUEL: usize = 1 << 20;
 
 /// Memory of one header map as the host keeps it.
-const FIELD_SIZE: usize = 128 << 10;
+const FIELD_SIZE: usize = 64 << 10;
 
 /// Bytes of randomness that one call may ask for.
-const MAX_RANDOM: u64 = 1 << 20;
+const MAX_RANDOM: u64 = 64 << 10;
 
-/// A response's chunks buffered between guest and client, and the size of each:
-/// together the most that one response holds in the host.
-const BODY_CHUNKS: usize = 4;
-const BODY_CHUNK: usize = 256 << 10;
+/// A body's chunks buffered between guest and client, one fewer than there may be,
+/// and the size of each: together the most that one body holds in the host.
+#[derive(Clone, Copy)]
+pub struct Chunks {
+    count: usize,
+    /// Bytes.
+    size: usize,
+}
+
+impl Chunks {
+    /// For a response that has its connection to itself.
+    pub const WIDE: Chunks = Chunks { count: 3, size: 128 << 10 };
+    /// For one of the many of an HTTP/2 connection: with its header a chunk is a TLS record.
+    pub const NARROW: Chunks = Chunks { count: 1, size: 12 << 10 };
+    /// For bodies that nobody may have asked for.
+    const SMALL: Chunks = Chunks { count: 1, size: SMALL_BODY / 2 };
+}
+
+/// A p2 guest fills its bodies before anyone asks for them, so only the first few of a request
+/// are as large: its response and a request that it passes on. The others hold this much.
+const LARGE_BODIES: usize = 2;
+pub const SMALL_BODY: usize = 16 << 10;
 
 /// Epochs until a running guest is interrupted.
 pub const EPOCHS: u64 = 1;
@@ -50,10 +81,16 @@ pub enum Outcome {
 /// What every store of an app starts from; the same for all of its instances.
 pub struct Template {
     pub app: Arc<str>,
+    /// Whose lines its output is, and how many of them are logged.
+    pub output: Arc<Source>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
-    /// Bytes of all linear memories and tables of an instance together.
-    pub memory: usize,
+    /// What guests may reach outside.
+    pub outbound: Arc<Outbound>,
+    /// CPU of each request.
+    pub cpu_time: Duration,
+    /// The app's share of the node's CPU, for all of its pools.
+    pub account: Arc<Account>,
 }
 
 /// A store's data.
@@ -66,18 +103,24 @@ pub struct State {
     /// Which request's lines the guest's output is, shared with its streams.
     pub output: Arc<GuestOutput>,
     pub recording: Option<Recording>,
+    pub budget: Budget,
+    pub pace: Arc<Pace>,
+    /// It may serve several requests at a time.
+    concurrent: bool,
 }
 
 impl State {
-    /// A store ready for instantiation; its guest yields to other tasks at each tick.
+    /// A store ready for instantiation; its guest yields to other tasks at each tick, and goes
+    /// on at its pace.
     pub fn store(
-        engine: &Engine,
+        component: &Component,
         template: &Template,
         generation: u64,
         instance: u64,
         recording: Option<Recording>,
+        limiter: Limiter,
     ) -> Store<State> {
-        let output = GuestOutput::new(&template.app, generation, instance);
+        let output = GuestOutput::new(&template.output, generation, instance);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stream::stdout(&output))
             .stderr(Stream::stderr(&output))
@@ -91,36 +134,95 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELD_SIZE);
 
+        let engines = &component.engines;
         let mut store = Store::new(
-            engine,
+            &engines.side(component.kind).engine,
             State {
                 wasi: wasi.build(),
                 http,
                 table,
-                hooks: Hooks,
-                limiter: Limiter::new(template.memory),
+                hooks: Hooks {
+                    chunks: Chunks::WIDE,
+                    large_bodies: LARGE_BODIES,
+                    outbound: template.outbound.clone(),
+                    calls: None,
+                },
+                limiter,
                 output,
                 recording,
+                budget: Budget::new(template.cpu_time),
+                pace: Pace::new(&engines.share, &template.account),
+                concurrent: !component.is_exclusive(),
             },
         );
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_max_component_handles(MAX_HANDLES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(MAX_CONCURRENT);
+        }
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(at_deadline);
         store
     }
+
+    /// Ends the guest's outbound calls: it has no request left that they could be for.
+    ///
+    /// Before a store goes, too: a request's body that loses its store looks finished.
+    pub fn end_calls(&mut self) {
+        if let Some(calls) = self.hooks.calls.take() {
+            calls.cancel();
+        }
+    }
+
+    /// How responses that begin from now on are buffered.
+    pub fn set_chunks(&mut self, chunks: Chunks) {
+        self.hooks.chunks = chunks;
+    }
 }
 
-/// Samples the guest where it is sampled, and lets timers and other tasks run.
-///
-/// `yield_now` and not a plain wake, so that tokio polls its timers before it comes back.
+impl State {
+    /// A request begins.
+    pub fn begin(&mut self) {
+        self.hooks.large_bodies = LARGE_BODIES;
+    }
+
+    /// Counts what the host holds for the guest as memory of the instance.
+    ///
+    /// # Errors
+    /// When that is more than the instance, its app or the node may have: the guest has to end.
+    pub fn count_holdings(&mut self) -> wasmtime::Result<()> {
+        // Nearly always: most guests drop what they were given.
+        if self.table.is_empty() && !self.limiter.holds_any() {
+            return Ok(());
+        }
+        let held = holdings::size(&mut self.table);
+        wasmtime::ensure!(self.limiter.hold(held), "the guest makes the host hold {held} bytes");
+        Ok(())
+    }
+}
+
+/// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(mut recording) = store.data_mut().recording.take() {
         recording.tick(&store);
         store.data_mut().recording = Some(recording);
     }
-    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(tokio::task::yield_now())))
+    store.data_mut().count_holdings()?;
+    let tick = store.data().pace.tick();
+    let task = running_task(&mut store);
+    let state = store.data_mut();
+    state.budget.charge(task, tick.sampled)?;
+    Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(state.pace.clone().pass(tick))))
+}
+
+/// The task of the request that runs, where there may be several.
+fn running_task(store: &mut StoreContextMut<'_, State>) -> Option<GuestTaskId> {
+    if !store.data().concurrent {
+        return None;
+    }
+    // The last is the call from outside; those before it are calls between components.
+    store.async_call_stack().ok()?.last()
 }
 
 impl WasiView for State {
@@ -135,57 +237,15 @@ impl WasiHttpView for State {
     }
 }
 
-/// Sums what wasmtime's own limits count one by one: all memories and tables of the store.
-struct Limiter {
-    used: usize,
-    limit: usize,
-}
-
-/// What a table element costs the host.
-const TABLE_ELEMENT: usize = size_of::<usize>();
-
-impl Limiter {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit }
-    }
-
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let growth = desired.saturating_sub(current);
-        match self.used.checked_add(growth) {
-            Some(used) if used <= self.limit => {
-                self.used = used;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT)))
-    }
-}
-
 /// Where tidegate's HTTP differs from the crate's defaults.
-struct Hooks;
-
-type SendResult =
-    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+struct Hooks {
+    chunks: Chunks,
+    /// How many bodies of a p2 guest may still be large.
+    large_bodies: usize,
+    outbound: Arc<Outbound>,
+    /// What ends the outbound calls under way; there once there has been one.
+    calls: Option<CancellationToken>,
+}
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
@@ -198,41 +258,37 @@ impl WasiHttpHooks for Hooks {
         FILTER.get_or_init(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name))).clone()
     }
 
-    /// Guests reach nothing outside: there is no allowlist yet that could let them.
+    /// Both WASI versions send here.
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // How the guest liked the response, which matters to nobody.
         _result: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = SendResult> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let calls = self.calls.get_or_insert_default().clone();
+        Box::new(self.outbound.clone().send(request, options, calls))
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        BODY_CHUNKS
+        match self.large_bodies {
+            0 => Chunks::SMALL.count,
+            _ => self.chunks.count,
+        }
     }
 
+    /// Asked for after the number of them.
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        match self.large_bodies.checked_sub(1) {
+            None => Chunks::SMALL.size,
+            Some(left) => {
+                self.large_bodies = left;
+                self.chunks.size
+            }
+        }
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memories_and_tables_share_one_limit() {
-        let mut limiter = Limiter::new(1 << 20);
-        assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
-        assert!(!limiter.memory_growing(0, 512 << 10, None).unwrap());
-        assert!(limiter.table_growing(0, 1024, None).unwrap());
-        assert!(!limiter.table_growing(1024, usize::MAX, None).unwrap());
-        assert!(limiter.memory_growing(256 << 10, 500 << 10, None).unwrap());
+        self.chunks.size
     }
 }

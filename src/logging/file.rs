@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -168,8 +168,12 @@ impl Active {
     fn open(dir: &Path, stamp: String) -> io::Result<Active> {
         fs::create_dir_all(dir)?;
         let path = dir.join(name(&stamp, 0));
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        let size = file.metadata()?.len();
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let mut size = file.metadata()?.len();
+        // A process that was killed may have left half a line: the next one is not its other half.
+        if ends_within_a_line(&file, size) && file.write_all(b"\n").is_ok() {
+            size += 1;
+        }
         Ok(Active { path, file, size, stamp })
     }
 
@@ -180,6 +184,11 @@ impl Active {
             (Err(_), _) | (_, Err(_)) => false,
         }
     }
+}
+
+fn ends_within_a_line(file: &File, size: u64) -> bool {
+    let mut last = *b"\n";
+    size > 0 && file.read_exact_at(&mut last, size - 1).is_ok() && last != *b"\n"
 }
 
 /// Names the period that `now` is in.

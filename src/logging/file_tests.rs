@@ -87,6 +87,18 @@ fn a_restart_goes_on_with_the_file_of_the_period() {
 }
 
 #[test]
+fn a_line_that_a_kill_cut_short_stays_apart_from_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(Rotation::Never, 7, 1 << 20);
+    fs::write(dir.path().join("tidegate.log"), "one\nhalf a li").unwrap();
+
+    open(&dir, &log).write_lines(b"two\n").unwrap();
+    open(&dir, &log).write_lines(b"three\n").unwrap();
+
+    assert_eq!(contents(&dir), "one\nhalf a li\ntwo\nthree\n");
+}
+
+#[test]
 fn the_newest_files_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(&dir, &log(Rotation::Minutely, 2, 1 << 20));

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::num::NonZeroUsize;
 
 use time::OffsetDateTime;
 use tracing::field::{Field, Visit};
@@ -14,22 +14,35 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::NonBlocking;
 
+use super::queue::Queue;
 use super::{ACCESS, GUEST};
 use crate::config::LogFormat;
+use crate::limit::Bucket;
 
 /// Bytes of a line that a thread keeps for the next one.
 const KEPT_MAX: usize = 16 * 1024;
+
+/// Bytes of one value in a line; a longer one is cut. Guests choose some of them.
+const VALUE_MAX: usize = 32 * 1024;
+
+/// What stands where one was cut.
+const CUT: &str = " ... (cut)";
+
+/// Lines of the libraries below, for all that guests and clients make them say: a second
+/// in the long run, and at once.
+const LIBRARIES_RATE: NonZeroUsize = NonZeroUsize::new(10).expect("written here, not zero");
+const LIBRARIES_BURST: NonZeroUsize = NonZeroUsize::new(100).expect("written here, not zero");
 
 /// Formats events and hands the lines on.
 pub struct Lines {
     ours: LevelFilter,
     /// What the libraries below may say: their debug lines would drown ours.
     libraries: LevelFilter,
+    libraries_lines: Bucket,
     format: LogFormat,
-    stderr: NonBlocking,
-    file: Option<NonBlocking>,
+    stderr: Queue,
+    file: Option<Queue>,
 }
 
 #[derive(Default)]
@@ -44,28 +57,34 @@ thread_local! {
 }
 
 impl Lines {
-    pub fn new(
-        level: LevelFilter,
-        format: LogFormat,
-        stderr: NonBlocking,
-        file: Option<NonBlocking>,
-    ) -> Lines {
+    pub fn new(level: LevelFilter, format: LogFormat, stderr: Queue, file: Option<Queue>) -> Lines {
         let libraries = if level == LevelFilter::TRACE {
             LevelFilter::DEBUG
         } else {
             level.min(LevelFilter::WARN)
         };
-        Lines { ours: level, libraries, format, stderr, file }
+        Lines { ours: level, libraries, libraries_lines: Bucket::new(), format, stderr, file }
     }
 
     fn hand_on(&self, line: &str, target: &str) {
-        // Writing to a queue fails only by dropping the line, which the queue counts.
         if let Some(file) = &self.file {
-            let _ = file.clone().write_all(line.as_bytes());
+            file.push(line, target);
         }
         if self.file.is_none() || target != ACCESS {
-            let _ = self.stderr.clone().write_all(line.as_bytes());
+            self.stderr.push(line, target);
         }
+    }
+
+    /// Whether a line of a library is one too many; it is counted then.
+    fn is_flood(&self, target: &str) -> bool {
+        let flood = !is_ours(target) && !self.libraries_lines.take(LIBRARIES_RATE, LIBRARIES_BURST);
+        if flood {
+            [Some(&self.stderr), self.file.as_ref()]
+                .into_iter()
+                .flatten()
+                .for_each(Queue::leave_out);
+        }
+        flood
     }
 }
 
@@ -76,10 +95,9 @@ impl Subscriber for Lines {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        let ours = target == ACCESS || target == GUEST || target.starts_with("tidegate");
+        let most = if is_ours(metadata.target()) { self.ours } else { self.libraries };
         // `enabled!` asks with a hint, which is no event.
-        !metadata.is_span() && *metadata.level() <= if ours { self.ours } else { self.libraries }
+        !metadata.is_span() && *metadata.level() <= most
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -88,6 +106,9 @@ impl Subscriber for Lines {
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
+        if self.is_flood(metadata.target()) {
+            return;
+        }
         let write = |buffers: &mut Buffers| {
             buffers.line.clear();
             begin(
@@ -119,6 +140,11 @@ impl Subscriber for Lines {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// Whether a line is the program's own, or one of what it serves.
+fn is_ours(target: &str) -> bool {
+    target == ACCESS || target == GUEST || target.starts_with("tidegate")
 }
 
 /// A line about the log itself, with a count of lines.
@@ -231,7 +257,8 @@ impl Fields<'_> {
     fn formatted(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let mut text = std::mem::take(&mut self.buffers.value);
         text.clear();
-        let _ = text.write_fmt(value);
+        // A value that is too long ends here, and its formatting with it.
+        let _ = Capped(&mut text).write_fmt(value);
         self.record_str(field, &text);
         self.buffers.value = text;
     }
@@ -240,17 +267,7 @@ impl Fields<'_> {
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.name(field);
-        let line = &mut self.buffers.line;
-        match self.format {
-            LogFormat::Json => write_json(line, value),
-            LogFormat::Text if field.name() == "message" => write_escaped(line, value, false),
-            LogFormat::Text if is_word(value) => line.push_str(value),
-            LogFormat::Text => {
-                line.push('"');
-                write_escaped(line, value, true);
-                line.push('"');
-            }
-        }
+        write_value(&mut self.buffers.line, self.format, field.name() == "message", value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -297,10 +314,45 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
+/// Collects what is formatted, up to a little more than is kept of it.
+struct Capped<'a>(&'a mut String);
+
+impl fmt::Write for Capped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (VALUE_MAX + 1).saturating_sub(self.0.len());
+        self.0.push_str(&text[..text.ceil_char_boundary(room)]);
+        if room > text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// Writes a text that may be anybody's, so that it stays one value in one line.
+pub fn write_value(line: &mut String, format: LogFormat, is_message: bool, value: &str) {
+    let kept = &value[..value.floor_char_boundary(VALUE_MAX)];
+    let cut = if kept.len() < value.len() { CUT } else { "" };
+    let (quote, escape): (_, fn(&mut String, &str)) = match format {
+        LogFormat::Json => ("\"", escape_json),
+        LogFormat::Text if is_message => ("", escape_bare),
+        LogFormat::Text if cut.is_empty() && is_word(kept) => return line.push_str(kept),
+        LogFormat::Text => ("\"", escape_quoted),
+    };
+    line.push_str(quote);
+    escape(line, kept);
+    line.push_str(cut);
+    line.push_str(quote);
+}
+
 /// Whether a value can stand in a line without quotes.
 fn is_word(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='))
+}
+
+fn escape_bare(line: &mut String, value: &str) {
+    write_escaped(line, value, false);
+}
+
+fn escape_quoted(line: &mut String, value: &str) {
+    write_escaped(line, value, true);
 }
 
 /// What clients and guests send must not be able to end a line or to move a terminal's cursor.
@@ -318,23 +370,20 @@ fn write_escaped(line: &mut String, value: &str, quoted: bool) {
     }
 }
 
-fn write_json(line: &mut String, value: &str) {
-    line.push('"');
+fn escape_json(line: &mut String, value: &str) {
     if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        line.push_str(value);
-    } else {
-        for char in value.chars() {
-            match char {
-                '"' | '\\' => line.extend(['\\', char]),
-                '\n' => line.push_str("\\n"),
-                char if char < ' ' => {
-                    let _ = write!(line, "\\u{:04x}", char as u32);
-                }
-                char => line.push(char),
+        return line.push_str(value);
+    }
+    for char in value.chars() {
+        match char {
+            '"' | '\\' => line.extend(['\\', char]),
+            '\n' => line.push_str("\\n"),
+            char if char < ' ' => {
+                let _ = write!(line, "\\u{:04x}", char as u32);
             }
+            char => line.push(char),
         }
     }
-    line.push('"');
 }
 
 #[cfg(test)]

@@ -3,21 +3,21 @@ use std::sync::{Arc, Mutex};
 use time::macros::datetime;
 use tracing::subscriber::with_default;
 use tracing::{Level, enabled, info, warn};
-use tracing_appender::non_blocking::NonBlocking;
 
 use super::*;
+use crate::logging::sink::Output;
 
 /// What one subscriber writes to standard error and to its file.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
-impl std::io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
+impl Output for Written {
+    fn write_lines(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        self.0.lock().unwrap().extend_from_slice(lines);
         Ok(())
+    }
+    fn name(&self) -> String {
+        "the test's log".to_owned()
     }
 }
 
@@ -30,7 +30,7 @@ impl Written {
 /// Runs `log` under a subscriber without a file: what reaches standard error.
 fn lines(level: LevelFilter, format: LogFormat, log: impl FnOnce()) -> String {
     let stderr = Written::default();
-    let (queue, guard) = NonBlocking::new(stderr.clone());
+    let (queue, guard) = Queue::start(stderr.clone(), LogFormat::Text);
     with_default(Lines::new(level, format, queue, None), log);
     drop(guard);
     stderr.text()
@@ -109,6 +109,42 @@ fn libraries_are_heard_from_warnings_on() {
 }
 
 #[test]
+fn libraries_that_are_made_to_warn_are_heard_now_and_then() {
+    let lines = text(|| {
+        (0..10_000).for_each(|number| warn!(target: "hyper::proto", number, "trouble"));
+        info!("ours");
+    });
+    let heard = lines.matches("trouble").count();
+    assert!((100..200).contains(&heard), "{heard}");
+    assert!(lines.contains("ours"));
+    let counted = lines.lines().filter_map(|line| {
+        line.split_once("lines were dropped: more came than may be written lines=")
+    });
+    let counted: usize = counted.map(|(_, count)| count.parse::<usize>().unwrap()).sum();
+    assert!(counted + heard <= 10_000, "{counted}");
+}
+
+#[test]
+fn a_value_without_end_is_cut() {
+    struct Endless;
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            (0..u32::MAX).try_for_each(|_| f.write_str("\u{20ac} "))
+        }
+    }
+    let long = "\u{20ac}".repeat(VALUE_MAX);
+    for value in [json(|| info!(value = %Endless)), json(|| info!(value = long))] {
+        let value = value["value"].as_str().unwrap();
+        let kept = value.strip_suffix(CUT).expect("it says that it was cut");
+        assert!((VALUE_MAX - 4..=VALUE_MAX).contains(&kept.len()), "{}", kept.len());
+    }
+    assert_eq!(
+        json(|| info!(value = "x".repeat(VALUE_MAX)))["value"].as_str().unwrap().len(),
+        VALUE_MAX
+    );
+}
+
+#[test]
 fn an_error_is_told_with_its_causes() {
     #[derive(Debug, thiserror::Error)]
     #[error("cannot read a")]
@@ -136,8 +172,8 @@ fn a_value_that_logs_while_it_is_written_does_not_spoil_the_line() {
 #[test]
 fn access_lines_go_to_the_file_alone_where_there_is_one() {
     let (stderr, file) = (Written::default(), Written::default());
-    let (stderr_queue, stderr_guard) = NonBlocking::new(stderr.clone());
-    let (file_queue, file_guard) = NonBlocking::new(file.clone());
+    let (stderr_queue, stderr_guard) = Queue::start(stderr.clone(), LogFormat::Text);
+    let (file_queue, file_guard) = Queue::start(file.clone(), LogFormat::Text);
     let subscriber = Lines::new(LevelFilter::INFO, LogFormat::Text, stderr_queue, Some(file_queue));
     with_default(subscriber, || {
         info!(target: ACCESS, status = 200);

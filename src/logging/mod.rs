@@ -1,11 +1,12 @@
 //! Log lines: from `tracing` events to standard error and rolling files, off the threads that serve.
 //!
 //! An event is formatted once, by the thread that logs it, and handed to a
-//! bounded queue (tracing-appender's). A line that finds the queue full, or the
-//! disk, is counted and the count is logged: serving never waits for a log.
+//! bounded queue (around tracing-appender's). A line that finds the queue full,
+//! or the disk, is counted and the count is logged: serving never waits for a log.
 
 mod file;
 mod line;
+mod queue;
 mod sink;
 
 use std::io;
@@ -14,21 +15,20 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config::{Log, LogLevel};
 use file::RollingFile;
 use line::Lines;
-use sink::Output;
+#[cfg(any(fuzzing, test))]
+pub(crate) use line::write_value;
+use queue::Queue;
 
 /// The target of access-log lines. They go to the file alone where there is one.
 pub const ACCESS: &str = "access";
 
 /// The target of lines that guests write.
 pub const GUEST: &str = "guest";
-
-/// Lines that wait for the disk at the most; at some 200 bytes each, a few MiB.
-const LINES_WAITING_MAX: usize = 16 * 1024;
 
 /// Writes out the lines that wait, when dropped. It lives as long as `main` does:
 /// `std::process::exit` would skip it.
@@ -51,14 +51,14 @@ pub enum LogError {
 /// Lines on standard error are written around `bar`.
 pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
     ignore_file_size_signal();
-    let (stderr, stderr_thread) = queue(sink::Stderr(bar), log);
+    let (stderr, stderr_thread) = Queue::start(sink::Stderr(bar), log.format);
     let mut threads = vec![stderr_thread];
     let file = match &log.dir {
         None => None,
         Some(dir) => {
             let file = RollingFile::open(dir, log)
                 .map_err(|source| LogError::Dir { dir: dir.clone(), source })?;
-            let (file, file_thread) = queue(file, log);
+            let (file, file_thread) = Queue::start(file, log.format);
             threads.push(file_thread);
             Some(file)
         }
@@ -71,18 +71,6 @@ pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
 fn ignore_file_size_signal() {
     // SAFETY: no handler is installed, so none can do anything wrong.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-}
-
-fn queue(output: impl Output, log: &Log) -> (NonBlocking, WorkerGuard) {
-    let (sink, dropped) = sink::Sink::new(output, log.format);
-    let (writer, thread) = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_WAITING_MAX)
-        .lossy(true)
-        .thread_name("log")
-        .finish(sink);
-    // The queue can be counted only once it is there, and it takes the sink.
-    let _ = dropped.set(writer.error_counter());
-    (writer, thread)
 }
 
 fn level(level: LogLevel) -> LevelFilter {

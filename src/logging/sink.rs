@@ -1,14 +1,14 @@
 //! Takes lines from their queue and writes them in batches, on the log's own thread.
 
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use super::line::notice;
+use super::queue::Waiting;
 use crate::config::LogFormat;
 
 /// Bytes written at once at the most.
@@ -48,8 +48,8 @@ pub struct Sink<O> {
     output: O,
     format: LogFormat,
     batch: Vec<u8>,
-    /// Counts the lines that found the queue full.
-    dropped: Arc<OnceLock<ErrorCounter>>,
+    /// Knows the lines that were left out.
+    waiting: Arc<Waiting>,
     dropped_told: usize,
     /// Lines that could not be written since the last that could.
     lost: usize,
@@ -57,29 +57,27 @@ pub struct Sink<O> {
 }
 
 impl<O: Output> Sink<O> {
-    /// A sink, and where the counter of its queue goes once there is one.
-    pub fn new(output: O, format: LogFormat) -> (Sink<O>, Arc<OnceLock<ErrorCounter>>) {
-        let dropped = Arc::new(OnceLock::new());
-        let sink = Sink {
+    /// A sink for the lines of a queue.
+    pub fn new(output: O, format: LogFormat, waiting: Arc<Waiting>) -> Sink<O> {
+        Sink {
             output,
             format,
             batch: Vec::new(),
-            dropped: Arc::clone(&dropped),
+            waiting,
             dropped_told: 0,
             lost: 0,
             linger: LINGER,
-        };
-        (sink, dropped)
+        }
     }
 
     fn write_batch(&mut self) {
-        let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
+        let dropped = self.waiting.dropped();
         let mut lines = std::mem::take(&mut self.batch);
         let mut news = String::new();
         if dropped > self.dropped_told {
             news += &notice(
                 self.format,
-                "log lines were dropped: more came than could be written",
+                "log lines were dropped: more came than may be written",
                 dropped - self.dropped_told,
             );
         }
@@ -120,6 +118,7 @@ impl<O: Output> Sink<O> {
 /// Never fails: what goes wrong is counted here, as tracing-appender's thread would ignore it.
 impl<O: Output> Write for Sink<O> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.waiting.leave(line);
         self.batch.extend_from_slice(line);
         if self.batch.len() >= BATCH_MAX {
             self.write_batch();
@@ -168,7 +167,7 @@ mod tests {
     #[test]
     fn lines_lost_to_a_full_disk_are_counted_once_it_has_room() {
         let disk = Disk::default();
-        let (mut sink, _) = Sink::new(disk.clone(), LogFormat::Text);
+        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default());
 
         *disk.full.lock().unwrap() = true;
         sink.write_all(b"one\n").unwrap();
@@ -193,7 +192,7 @@ mod tests {
     #[test]
     fn lines_wait_for_an_empty_queue_and_are_written_together() {
         let disk = Disk::default();
-        let (mut sink, _) = Sink::new(disk.clone(), LogFormat::Text);
+        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default());
 
         sink.write_all(b"one\n").unwrap();
         sink.write_all(b"two\n").unwrap();

@@ -11,7 +11,6 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::GATHER_MAX;
 use super::exchange::{Cut, Exchange, look};
 
 /// A response body. It fails, instead of ending, when the guest did not finish it.
@@ -22,6 +21,8 @@ enum Kind {
     Whole {
         data: Bytes,
         trailers: Option<HeaderMap>,
+        /// Under way until the last byte has left.
+        _exchange: Arc<Exchange>,
     },
     Stream {
         first: VecDeque<Frame<Bytes>>,
@@ -43,7 +44,7 @@ pub struct Gathered {
 impl Gathered {
     /// Takes what is ready. True when there is nothing left to wait for.
     pub fn gather(&mut self, exchange: &Exchange) -> bool {
-        while !self.is_done() {
+        while !self.is_done(exchange) {
             match look(|cx| exchange.poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.size += frame.data_ref().map_or(0, Bytes::len);
@@ -54,7 +55,7 @@ impl Gathered {
                 Poll::Pending => break,
             }
         }
-        self.is_done()
+        self.is_done(exchange)
     }
 
     /// The guest did not finish what it began.
@@ -62,8 +63,8 @@ impl Gathered {
         self.cut
     }
 
-    fn is_done(&self) -> bool {
-        self.ended || self.cut || self.size >= GATHER_MAX
+    fn is_done(&self, exchange: &Exchange) -> bool {
+        self.ended || self.cut || self.size >= exchange.gather_max
     }
 
     /// The body made of these frames and of what is still to come.
@@ -89,14 +90,7 @@ impl Gathered {
                 data.freeze()
             }
         };
-        Body(Kind::Whole { data, trailers })
-    }
-}
-
-impl Body {
-    /// A body known in full.
-    pub fn whole(data: Bytes) -> Self {
-        Self(Kind::Whole { data, trailers: None })
+        Body(Kind::Whole { data, trailers, _exchange: exchange })
     }
 }
 
@@ -128,7 +122,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Whole { data, trailers, .. } => data.is_empty() && trailers.is_none(),
             Kind::Stream { ended, .. } => *ended,
         }
     }

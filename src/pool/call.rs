@@ -14,7 +14,7 @@ use super::instance::{Blueprint, declined};
 use super::shared::Job;
 use super::{Failure, NO_RESPONSE};
 use crate::guest::State;
-use crate::guest::store::EPOCHS;
+use crate::guest::store::{Chunks, EPOCHS};
 
 /// Whether the guest takes calls right now (it can ask for none by backpressure).
 pub fn is_ready(accessor: &Accessor<State>, proxy: &Proxy, cx: &mut Context<'_>) -> bool {
@@ -40,6 +40,7 @@ pub fn start<'a>(
     let (blueprint, id, proxy) = instance;
     let Job { request, exchange } = job;
     let request_id = request.id;
+    let chunks = request.chunks();
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, &exchange));
     match proxy {
@@ -47,13 +48,15 @@ pub fn start<'a>(
             let (call, io) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
                 let view = store.data_mut().http();
                 let (request, io) = p3::Request::from_http(view.hooks, http);
                 // Boxed because its type borrows the hooks, though it holds nothing of them.
                 let io: BoxFuture<'static, _> = Box::pin(io);
                 let request = view.table.push(request)?;
                 let handle = guest.wasi_http_handler().func_handle();
-                let call = handle.start_call_concurrent(store, (request,))?;
+                let call = handle.start_call_concurrent(store.as_context_mut(), (request,))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
                 wasmtime::error::Ok((call, io))
             })?;
             Ok(Box::pin(async move {
@@ -61,27 +64,35 @@ pub fn start<'a>(
                 let (result,) = handle.finish_call_concurrent(accessor, call).await?;
                 exchange.answer(match result {
                     Ok(response) => accessor.with(|mut access| {
+                        access.data_mut().set_chunks(chunks);
                         let response = access.data_mut().http().table.delete(response)?;
                         wasmtime::error::Ok(Ok(response.into_http(&mut access, io)?))
                     })?,
-                    Err(code) => Err(blueprint.declined(id, request_id, &code)),
+                    Err(code) => Err(declined(&blueprint.template.output, id, request_id, &code)),
                 });
                 Ok(())
             }))
         }
         Proxy::P2(guest) => {
             let answered = exchange.clone();
-            let app = blueprint.template.app.clone();
+            let source = blueprint.template.output.clone();
             let call = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
+                store.data_mut().begin();
+                // It asks for them later, when another request may have begun.
+                store.data_mut().set_chunks(Chunks::NARROW);
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {
-                    answered.answer(result.map_err(|code| declined(&app, id, request_id, &code)));
+                    answered
+                        .answer(result.map_err(|code| declined(&source, id, request_id, &code)));
                 })?;
                 let handle = guest.wasi_http_incoming_handler().func_handle();
-                handle.start_call_concurrent(store, (incoming, outparam))
+                let call =
+                    handle.start_call_concurrent(store.as_context_mut(), (incoming, outparam))?;
+                store.data_mut().budget.begin(Some(call.task()), request_id);
+                wasmtime::error::Ok(call)
             })?;
             Ok(Box::pin(async move {
                 let handle = guest.wasi_http_incoming_handler().func_handle();

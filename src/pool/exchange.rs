@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::Failure;
+use super::gate::Pass;
 use crate::config::Limits;
 
 /// A response head, its body left in the exchange.
@@ -25,12 +27,15 @@ pub type Head = http::Response<()>;
 
 /// See the module.
 pub struct Exchange {
+    pub gather_max: usize,
     inner: Mutex<Inner>,
     /// A chunk of the request came in since the clock was last read.
     ///
     /// Apart, because a p3 guest may answer with its request's body: then the
     /// chunk comes in while the response is polled, and the lock is taken.
     progressed: AtomicBool,
+    /// It counts as under way until both sides have let go of it.
+    _pass: Option<Pass>,
 }
 
 struct Inner {
@@ -45,6 +50,7 @@ struct Inner {
     /// Where it waits in a queue, while it does.
     place: Option<u64>,
     instance: u64,
+    permit: Option<OwnedSemaphorePermit>,
     client: Option<Waker>,
     driver: Option<Waker>,
 }
@@ -71,8 +77,17 @@ pub struct Due {
 }
 
 impl Exchange {
-    pub fn new() -> Self {
+    /// Of a request with the right to be under way, and with the `permit` that it came with,
+    /// where these are limited: see [`super::Request`]. Up to `gather_max` bytes of its response,
+    /// and a chunk, are taken before the head is sent.
+    pub fn new(
+        pass: Option<Pass>,
+        permit: Option<OwnedSemaphorePermit>,
+        gather_max: usize,
+    ) -> Self {
         Self {
+            _pass: pass,
+            gather_max,
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
                 head: None,
@@ -82,6 +97,7 @@ impl Exchange {
                 client_left: false,
                 place: None,
                 instance: 0,
+                permit,
                 client: None,
                 driver: None,
             }),
@@ -129,7 +145,7 @@ impl Exchange {
     }
 
     /// Takes the frames that the guest has ready. True when it took some and more may follow at once.
-    pub fn prefetch(&self, max: usize) -> bool {
+    pub fn prefetch(&self) -> bool {
         let mut inner = self.lock();
         let Phase::Streaming(_) = inner.phase else {
             return false;
@@ -144,7 +160,7 @@ impl Exchange {
         }
         let size: usize =
             inner.drained.iter().map(|frame| frame.data_ref().map_or(0, Bytes::len)).sum();
-        inner.drained.len() > before && size < max
+        inner.drained.len() > before && size < self.gather_max
     }
 
     /// Whether there is an answer that its client has not taken.
@@ -331,6 +347,9 @@ impl Inner {
     fn end(&mut self, now: Instant) {
         self.phase = Phase::Ended(now);
         self.body = None;
+        if !self.client_left {
+            self.permit = None;
+        }
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }

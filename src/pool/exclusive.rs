@@ -7,11 +7,11 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tracing::warn;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::Proxy;
@@ -19,41 +19,48 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::body::{Gathered, watched};
 use super::exchange::Exchange;
+use super::gate::Gate;
 use super::instance::{Blueprint, Instance, declined};
 use super::slots::{Bounds, Lease, Slots, Taken};
-use super::{Answer, Failure, GATHER_TURNS, MAX_WAITING, NO_RESPONSE, OWN_FAULT, Request};
+use super::{Answer, Failure, GATHER_TURNS, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::memory::{Evicted, Idle};
 use crate::guest::store::EPOCHS;
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
-    blueprint: Arc<Blueprint>,
+    pub blueprint: Arc<Blueprint>,
     pub slots: Arc<Slots<Instance>>,
+    gate: Gate,
 }
 
 impl Exclusive {
     pub fn new(blueprint: Arc<Blueprint>) -> Self {
         let bounds = Bounds {
             instances: blueprint.limits.max_instances.get(),
-            waiting: MAX_WAITING,
+            waiting: blueprint.limits.queue,
             idle_timeout: blueprint.limits.idle_timeout,
         };
         let slots = Slots::new(bounds, blueprint.tasks.clone());
-        Self { blueprint, slots }
+        let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
+        blueprint.account.register(idle);
+        let gate = Gate::new(&blueprint.limits, &blueprint.tally);
+        Self { blueprint, slots, gate }
     }
 
     /// Serves one request. Dropping the future is the client leaving: what runs
     /// goes on under its timeouts, what waits leaves the queue.
-    pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        let limits = &self.blueprint.limits;
+    pub async fn handle(&self, mut request: Request) -> Result<Answer, Failure> {
+        let pass = self.gate.enter(|| self.slots.waiting()).await?;
         let lease = match self.slots.take() {
             Taken::Now(lease) => lease,
-            Taken::Full => return Err(Failure::busy()),
-            Taken::Later(waiting) => tokio::time::timeout(limits.request_timeout, waiting)
+            Taken::Full => return Err(self.gate.full()),
+            Taken::Later(waiting) => timeout_at(self.gate.deadline(&pass), waiting)
                 .await
-                .map_err(|_| Failure::busy())?,
+                .map_err(|_| self.gate.too_late())?,
         };
 
-        let exchange = Arc::new(Exchange::new());
+        let exchange =
+            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 
@@ -76,9 +83,23 @@ impl Exclusive {
         }
         call.detach();
         Ok(Answer {
+            tally: self.blueprint.tally.clone(),
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange)),
         })
+    }
+}
+
+impl Idle for Slots<Instance> {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.evict_longest_unused() {
+            true => Evicted::Gone,
+            false => Evicted::Nobody,
+        }
     }
 }
 
@@ -131,7 +152,9 @@ impl Call {
             Ok(Poll::Ready(())) => self.run = None,
             Ok(Poll::Pending) => self.poll_timer(cx),
             Err(_) => {
-                warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                if self.blueprint.tally.may_warn() {
+                    warn!(app = self.blueprint.app(), "tidegate failed while it served a request");
+                }
                 self.end(Failure::Guest(OWN_FAULT.into()));
             }
         }
@@ -158,7 +181,7 @@ impl Call {
     fn end(&mut self, failure: Failure) {
         if self.exchange.ended().is_none() || failure != Failure::TimedOut {
             self.exchange.settle(failure);
-        } else {
+        } else if self.blueprint.tally.may_warn() {
             let (app, instance) = (self.blueprint.app(), self.exchange.instance());
             warn!(app, instance, "the guest's work after its response took too long");
         }
@@ -215,7 +238,12 @@ async fn run(
         Some(instance) => instance,
         None => match Instance::new(&blueprint).await {
             Ok(instance) => instance,
-            Err(failure) => return exchange.answer(Err(failure)),
+            Err(failure) => {
+                if matches!(failure, Failure::Busy { .. }) {
+                    lease.close();
+                }
+                return exchange.answer(Err(failure));
+            }
         },
     };
     exchange.taken_by(instance.id);
@@ -231,6 +259,7 @@ async fn run(
             if !complete {
                 blueprint.unfinished(instance.id, id);
             } else if instance.is_reusable() {
+                instance.store.data_mut().end_calls();
                 instance.store.data().output.set_request(None);
                 lease.put_back(instance);
             }
@@ -263,10 +292,13 @@ async fn call(
     let store = &mut instance.store;
     instance.served += 1;
     store.data().output.set_request(Some(request.id));
+    store.data_mut().budget.begin(None, request.id);
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
+    store.data_mut().begin();
 
-    let (id, instance_id, app) = (request.id, instance.id, blueprint.template.app.clone());
+    store.data_mut().set_chunks(request.chunks());
+    let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
     let scheme = scheme(&request);
     let http = request.http.map(|body| watched(body, exchange));
     let mut view = store.data_mut().http();
@@ -274,12 +306,13 @@ async fn call(
     let outparam = view.new_response_outparam_from_callback({
         let exchange = exchange.clone();
         move |result| {
-            exchange.answer(result.map_err(|code| declined(&app, instance_id, id, &code)));
+            exchange.answer(result.map_err(|code| declined(&source, instance_id, id, &code)));
         }
     })?;
 
     let _running = blueprint.component.engines.running();
-    proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
+    let handler = proxy.wasi_http_incoming_handler();
+    instance.pace.drive(handler.call_handle(store, incoming, outparam)).await
 }
 
 /// The scheme as p2 has it.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -12,17 +13,26 @@ use wasmtime_wasi_http::handler::Proxy;
 
 use super::Failure;
 use crate::config::Limits;
-use crate::guest::profile::{Profiler, Recording};
+use crate::guest::budget::Exhausted;
+use crate::guest::memory::{Account, Bounds, Room};
+use crate::guest::output::Source;
+use crate::guest::pace::Pace;
+use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, State};
-use crate::limit::Tally;
+use crate::limit::{Limit, Tally};
 use crate::request_id::RequestId;
+
+/// How long a proof waits for room before it tries again.
+const NEXT_PROOF: Duration = Duration::from_millis(50);
 
 /// A component with the settings of one app: what its pool makes instances of.
 pub struct Blueprint {
     pub component: Arc<Component>,
     pub template: Template,
     pub limits: Limits,
+    /// What the app's instances take of the node's memory, in this pool and in those before it.
+    pub account: Arc<Account>,
     /// How often the app reached its limits, in this pool and in those before it.
     pub tally: Arc<Tally>,
     pub profiler: Option<Profiler>,
@@ -39,68 +49,99 @@ pub struct Instance {
     pub id: u64,
     pub store: Store<State>,
     pub proxy: Proxy,
+    /// What drives its guest.
+    pub pace: Arc<Pace>,
     /// Requests it took.
     pub served: usize,
     pub blueprint: Arc<Blueprint>,
+    /// After the store, so given back when that is gone.
+    pub room: Room,
+}
+
+/// Why there is no instance.
+enum Unmade {
+    /// There is no room for it; that is tallied.
+    Busy,
+    Failed(wasmtime::Error),
 }
 
 impl Instance {
     /// Makes a store and instantiates the component in it.
     ///
     /// # Errors
-    /// `Busy` when the engine has no room left; else the guest's own fault.
+    /// `Busy` when there is no memory or no room in the engine left; else the guest's own fault.
     pub async fn new(blueprint: &Arc<Blueprint>) -> Result<Self, Failure> {
         let id = blueprint.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let component = &blueprint.component;
-        let recording = blueprint.profiler.as_ref().and_then(|profiler| {
-            profiler.start(&component.engines, component.kind, &component.compiled)
-        });
-        Self::make(blueprint, id, recording).await.map_err(|error| match Self::no_room(&error) {
-            true => {
-                warn!(
-                    app = blueprint.app(),
-                    "no room for another instance on this node: {error:#}"
-                );
-                Failure::busy()
-            }
-            false => blueprint.failed(id, None, "could not start", &error),
+        Self::make(blueprint, id).await.map_err(|unmade| match unmade {
+            Unmade::Busy => Failure::busy(),
+            Unmade::Failed(error) => blueprint.failed(id, None, "could not start", &error),
         })
     }
 
     /// Makes one and drops it: it counts for nothing, and its failure is the caller's to tell.
+    ///
+    /// Waits where there is no room for it now.
     pub async fn prove(blueprint: &Arc<Blueprint>) -> Result<(), Failure> {
-        match Self::make(blueprint, 0, None).await {
-            Ok(_) => Ok(()),
-            Err(error) if Self::no_room(&error) => Err(Failure::busy()),
-            Err(error) => Err(Failure::Guest(explain(&error).0)),
+        loop {
+            match Self::make(blueprint, 0).await {
+                Ok(_) => return Ok(()),
+                Err(Unmade::Busy) => tokio::time::sleep(NEXT_PROOF).await,
+                Err(Unmade::Failed(error)) => return Err(Failure::Guest(explain(&error).0)),
+            }
         }
     }
 
-    async fn make(
-        blueprint: &Arc<Blueprint>,
-        id: u64,
-        recording: Option<Recording>,
-    ) -> wasmtime::Result<Self> {
-        let component = &blueprint.component;
-        let engine = &component.engines.side(component.kind).engine;
-        let mut store =
-            State::store(engine, &blueprint.template, blueprint.generation, id, recording);
-        let proxy = component.instantiate(&mut store).await?;
-        Ok(Self { id, store, proxy, served: 0, blueprint: blueprint.clone() })
+    async fn make(blueprint: &Arc<Blueprint>, id: u64) -> Result<Self, Unmade> {
+        loop {
+            match Self::try_to_make(blueprint, id).await {
+                Err(Unmade::Failed(error)) if error.is::<PoolConcurrencyLimitError>() => {
+                    if !blueprint.account.node().make_room().await {
+                        blueprint.tally.reached(Limit::Instances, error);
+                        return Err(Unmade::Busy);
+                    }
+                }
+                made => return made,
+            }
+        }
     }
 
-    fn no_room(error: &wasmtime::Error) -> bool {
-        error.is::<PoolConcurrencyLimitError>()
+    async fn try_to_make(blueprint: &Arc<Blueprint>, id: u64) -> Result<Self, Unmade> {
+        let Blueprint { component, account, tally, limits, .. } = &**blueprint;
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let bounds = Bounds { instance: bytes(limits.memory), app: bytes(limits.app_memory) };
+        let expected = component.initial_memory.load(Ordering::Relaxed).min(bounds.instance);
+        let on = (&component.engines, component.kind);
+        let room = Room::take(account, bounds, tally, expected, on).await;
+        let room = room.map_err(|_| Unmade::Busy)?;
+
+        let profiler = blueprint.profiler.as_ref().filter(|_| id > 0);
+        let recording = profiler.and_then(|profiler| {
+            profiler.start(&component.engines, component.kind, &component.compiled)
+        });
+        let template = &blueprint.template;
+        let limiter = room.limiter();
+        let mut store =
+            State::store(component, template, blueprint.generation, id, recording, limiter);
+        let pace = store.data().pace.clone();
+        let proxy = match component.instantiate(&mut store).await {
+            Ok(proxy) => proxy,
+            Err(_) if room.was_short() => return Err(Unmade::Busy),
+            Err(error) => return Err(Unmade::Failed(error)),
+        };
+        component.initial_memory.store(room.used(), Ordering::Relaxed);
+        Ok(Self { id, store, proxy, pace, served: 0, blueprint: blueprint.clone(), room })
     }
 
     /// Whether it may take another request after those it has served.
-    pub fn is_reusable(&self) -> bool {
-        self.served < self.blueprint.limits.max_requests_per_instance.get()
+    pub fn is_reusable(&mut self) -> bool {
+        self.store.data_mut().count_holdings().is_ok()
+            && self.served < self.blueprint.limits.max_requests_per_instance.get()
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        self.store.data_mut().end_calls();
         if let Some(recording) = self.store.data_mut().recording.take()
             && let Some(profiler) = &self.blueprint.profiler
         {
@@ -117,7 +158,8 @@ impl Blueprint {
 
     /// Logs what a guest did wrong, once, and makes the failure that its requests see.
     ///
-    /// An exit with code 0 is a guest that will not be used again, and no fault.
+    /// An exit with code 0 is a guest that will not be used again, and no fault. One that has
+    /// used up its `cpu_time` is counted as that.
     pub fn failed(
         &self,
         instance: u64,
@@ -128,24 +170,30 @@ impl Blueprint {
         if let Some(I32Exit(0)) = error.downcast_ref() {
             return Failure::Guest("the guest exited".into());
         }
-        let app = self.app();
-        let generation = self.generation;
-        let request = request.map(tracing::field::display);
-        // Not `{error:?}`: that holds the host's own backtrace where RUST_BACKTRACE is set.
-        let (reason, backtrace) = explain(error);
-        warn!(app, generation, instance, request, backtrace, "the guest {what}: {reason}");
+        if let Some(exhausted) = error.downcast_ref::<Exhausted>() {
+            match exhausted.request {
+                Some(request) => self.tally.reached(Limit::CpuTime, request),
+                None => self.tally.reached(Limit::CpuTime, "the start of an instance"),
+            }
+            return Failure::TimedOut;
+        }
+        if self.tally.may_warn() {
+            let app = self.app();
+            let generation = self.generation;
+            let request = request.map(tracing::field::display);
+            // Not `{error:?}`: that holds the host's own backtrace where RUST_BACKTRACE is set.
+            let (reason, backtrace) = explain(error);
+            warn!(app, generation, instance, request, backtrace, "the guest {what}: {reason}");
+        }
         Failure::Guest(format!("the guest {what}"))
-    }
-
-    /// Logs a guest that answered with an error code, and makes the failure that its request sees.
-    pub fn declined(&self, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
-        declined(&self.template.app, instance, request, code)
     }
 
     /// Logs a guest that returned before it had finished its response.
     pub fn unfinished(&self, instance: u64, request: RequestId) {
-        let app = self.app();
-        warn!(app, instance, %request, "the guest returned before its response was finished");
+        if self.tally.may_warn() {
+            let app = self.app();
+            warn!(app, instance, %request, "the guest returned before its response was finished");
+        }
     }
 }
 
@@ -160,8 +208,16 @@ fn explain(error: &wasmtime::Error) -> (String, Option<String>) {
     (reason.join(": "), backtrace)
 }
 
-/// See [`Blueprint::declined`]; for where only the name can be had.
-pub fn declined(app: &str, instance: u64, request: RequestId, code: &dyn fmt::Debug) -> Failure {
-    warn!(app, instance, %request, "the guest answered with the error {code:?}");
+/// Logs a guest that answered with an error code, and makes the failure that its request sees.
+pub fn declined(
+    source: &Source,
+    instance: u64,
+    request: RequestId,
+    code: &dyn fmt::Debug,
+) -> Failure {
+    if source.tally.may_warn() {
+        let app = &*source.app;
+        warn!(app, instance, %request, "the guest answered with the error {code:?}");
+    }
     Failure::Guest("the guest answered with an error".into())
 }

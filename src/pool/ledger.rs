@@ -125,8 +125,9 @@ impl Ledger {
         }
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.standing == Standing::Idle
+    /// Since when it has had nothing to do, if that is so.
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.standing == Standing::Idle).then_some(self.since)
     }
 
     /// Looks for new answers.
@@ -140,9 +141,9 @@ impl Ledger {
     }
 
     /// Takes the first frames of new answers. True when another turn may bring more.
-    pub fn prefetch(&mut self, max: usize) -> bool {
+    pub fn prefetch(&mut self) -> bool {
         self.notice();
-        let more = self.answered.iter().fold(false, |more, exchange| exchange.prefetch(max) | more);
+        let more = self.answered.iter().fold(false, |more, exchange| exchange.prefetch() | more);
         // A guest that was interrupted, in passing as a rule, goes on in the next turn.
         more || !self.polled && self.answered.iter().any(|exchange| exchange.ended().is_none())
     }

@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod exchange;
 mod exclusive;
+mod gate;
 mod instance;
 mod ledger;
 mod schedule;
@@ -25,24 +26,27 @@ mod sync {
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
 pub use body::Body;
 pub use exchange::Cut as BodyError;
 pub use instance::Blueprint;
 
+use crate::config::Limits;
+use crate::guest::store::Chunks;
+use crate::limit::Tally;
 use crate::request_id::RequestId;
 use exclusive::Exclusive;
 use shared::Shared;
 
-/// Requests that wait for an instance of one app; one more is refused at once.
-const MAX_WAITING: usize = 1024;
-
 /// How often a response is looked at for more frames before its head is sent.
 const GATHER_TURNS: usize = 4;
 
-/// How much of a response is gathered before its head is sent.
+/// How much of a response is gathered before its head is sent, and how much where it is one
+/// of many on its connection.
 const GATHER_MAX: usize = 64 << 10;
+const GATHER_SHARED_MAX: usize = 12 << 10;
 
 /// After this a client that was refused may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -57,6 +61,9 @@ pub struct Request {
     pub id: RequestId,
     /// Its URI is absolute (`https://authority/path`), its headers are fit for a guest.
     pub http: http::Request<WasiBody>,
+    /// Given back when the response is complete; when the client leaves before that, only when
+    /// the guest's work has ended.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A guest's response.
@@ -64,12 +71,15 @@ pub struct Answer {
     pub http: http::Response<Body>,
     /// Which of the app's instances made it.
     pub instance: u64,
+    /// The app's, for what becomes of the body.
+    pub tally: Arc<Tally>,
 }
 
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Every instance is taken and the queue is full, or its wait was too long.
+    /// Every instance is taken and the queue is full, or its wait was too long, or there is no
+    /// memory for another instance.
     #[error("busy")]
     Busy { retry_after: Duration },
     /// The guest sent no response head within the request timeout.
@@ -81,6 +91,22 @@ pub enum Failure {
     /// The request's body is larger than allowed.
     #[error("body too large")]
     TooLarge,
+}
+
+impl Request {
+    /// Whether its response is one of many on an HTTP/2 connection, which together are to hold
+    /// little memory when their client does not read them.
+    fn shares_connection(&self) -> bool {
+        self.http.version() == http::Version::HTTP_2
+    }
+
+    fn chunks(&self) -> Chunks {
+        if self.shares_connection() { Chunks::NARROW } else { Chunks::WIDE }
+    }
+
+    fn gather_max(&self) -> usize {
+        if self.shares_connection() { GATHER_SHARED_MAX } else { GATHER_MAX }
+    }
 }
 
 impl Failure {
@@ -139,6 +165,23 @@ impl Pool {
     /// Whether both are the same pool.
     pub fn is(&self, other: &Pool) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What of the app is counted, and how often it may be warned about.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.blueprint().tally
+    }
+
+    /// What the app may use. Those of bodies are for the server to see to.
+    pub fn limits(&self) -> &Limits {
+        &self.blueprint().limits
+    }
+
+    fn blueprint(&self) -> &Blueprint {
+        match &*self.0 {
+            Kind::Exclusive(pool) => &pool.blueprint,
+            Kind::Shared(pool) => &pool.blueprint,
+        }
     }
 
     /// Instances alive, idle ones included.

@@ -5,9 +5,11 @@
 //! lost and none is given twice. What finds no worker starts one, or waits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 
 use super::sync::{Mutex, MutexGuard};
 
@@ -35,8 +37,16 @@ const FIRST_PLACE: u64 = u64::MAX / 2;
 
 /// Where a worker is reached.
 pub struct Seat<J> {
-    inbox: Mutex<Option<J>>,
+    state: Mutex<Seated<J>>,
+    /// Its worker shall leave when it has nothing to do.
+    dismissed: AtomicBool,
     pub waker: AtomicWaker,
+}
+
+struct Seated<J> {
+    inbox: Option<J>,
+    /// Since when its worker has had nothing to do.
+    idle: Option<Instant>,
 }
 
 /// What became of a job.
@@ -53,18 +63,41 @@ pub enum Placed<J> {
 
 impl<J> Seat<J> {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { inbox: Mutex::new(None), waker: AtomicWaker::new() })
+        Arc::new(Self {
+            state: Mutex::new(Seated { inbox: None, idle: None }),
+            dismissed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        })
     }
 
     /// The job that was handed over, if there is one.
     pub fn take(&self) -> Option<J> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().inbox.take()
     }
 
     /// Hands a job over.
     pub fn put(&self, job: J) {
-        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        let mut state = self.lock();
+        state.inbox = Some(job);
+        state.idle = None;
+        drop(state);
         self.waker.wake();
+    }
+
+    /// Its worker has nothing to do since then, unless a job is on its way to it.
+    pub fn rest(&self, since: Instant) {
+        let mut state = self.lock();
+        if state.inbox.is_none() {
+            state.idle = Some(since);
+        }
+    }
+
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seated<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,6 +162,7 @@ impl<J> Schedule<J> {
     pub fn list(&self, seat: &Arc<Seat<J>>) -> Option<J> {
         let mut state = self.lock();
         if let Some((_, job)) = state.waiting.pop_first() {
+            seat.lock().idle = None;
             return Some(job);
         }
         state.listed.push(seat.clone());
@@ -144,18 +178,45 @@ impl<J> Schedule<J> {
         seat.take()
     }
 
-    /// A worker is gone. With a job, another is to be started in its place.
-    pub fn closed(&self) -> Option<J> {
+    /// A worker is gone. With a job, another is to be started in its place; unless it is
+    /// `hopeless`, and there are others left to serve those who wait.
+    pub fn closed(&self, hopeless: bool) -> Option<J> {
         let mut state = self.lock();
-        let next = state.waiting.pop_first();
+        let next = match hopeless && state.workers > 1 {
+            true => None,
+            false => state.waiting.pop_first(),
+        };
         if next.is_none() {
             state.workers -= 1;
         }
         next.map(|(_, job)| job)
     }
 
+    /// How many wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     pub fn workers(&self) -> usize {
         self.lock().workers
+    }
+
+    /// Since when the longest unused of the idle workers has been idle.
+    pub fn longest_unused(&self) -> Option<Instant> {
+        self.lock().listed.iter().filter_map(|seat| seat.lock().idle).min()
+    }
+
+    /// Tells that one to leave; no job is given to it any more. False when none is idle.
+    pub fn dismiss_longest_unused(&self) -> bool {
+        let mut state = self.lock();
+        let idle = state.listed.iter().enumerate();
+        let idle = idle.filter_map(|(at, seat)| Some((seat.lock().idle?, at)));
+        let Some((_, at)) = idle.min() else { return false };
+        let seat = state.listed.remove(at);
+        drop(state);
+        seat.dismissed.store(true, Ordering::SeqCst);
+        seat.waker.wake();
+        true
     }
 
     /// Idle workers shall leave: those listed learn of it.

@@ -2,7 +2,7 @@
 //!
 //! Here are the clients' side and the tasks; who takes what is the schedule's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use tokio::sync::Notify;
@@ -10,14 +10,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::Gathered;
 use super::exchange::Exchange;
+use super::gate::Gate;
 use super::instance::Blueprint;
 use super::schedule::{Placed, Schedule};
-use super::{Answer, Failure, MAX_WAITING, Request, worker};
+use super::{Answer, Failure, Request, worker};
+use crate::guest::memory::{Evicted, Idle};
 
 /// A pool of instances that take several requests at a time.
 pub struct Shared {
     pub blueprint: Arc<Blueprint>,
     pub schedule: Schedule<Job>,
+    gate: Gate,
     emptied: Notify,
 }
 
@@ -29,18 +32,26 @@ pub struct Job {
 
 impl Shared {
     pub fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
-        let schedule = Schedule::new(blueprint.limits.max_instances.get(), MAX_WAITING);
-        Arc::new(Self { blueprint, schedule, emptied: Notify::new() })
+        let limits = &blueprint.limits;
+        let schedule = Schedule::new(limits.max_instances.get(), limits.queue);
+        let gate = Gate::new(limits, &blueprint.tally);
+        let shared = Arc::new(Self { blueprint, schedule, gate, emptied: Notify::new() });
+        let idle: Weak<Self> = Arc::downgrade(&shared);
+        shared.blueprint.account.register(idle);
+        shared
     }
 
     /// See [`super::Pool::handle`].
-    pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Failure> {
-        let exchange = Arc::new(Exchange::new());
+    pub async fn handle(self: &Arc<Self>, mut request: Request) -> Result<Answer, Failure> {
+        let pass = self.gate.enter(|| self.schedule.waiting()).await?;
+        let queue_end = self.gate.deadline(&pass);
+        let exchange =
+            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
         let job = Job { request, exchange: exchange.clone() };
         self.place(self.schedule.dispatch(job), &exchange)?;
         let mut client = Client { shared: self, exchange: &exchange, served: false };
 
-        let head = client.head().await?;
+        let head = client.head(queue_end).await?;
         let mut gathered = Gathered::default();
         gathered.gather(&exchange);
         if gathered.is_cut() {
@@ -48,6 +59,7 @@ impl Shared {
         }
         client.served = true;
         Ok(Answer {
+            tally: self.blueprint.tally.clone(),
             instance: exchange.instance(),
             http: head.map(|()| gathered.into_body(exchange.clone())),
         })
@@ -88,18 +100,31 @@ impl Shared {
                     self.schedule.withdraw(place);
                 }
             }
-            Placed::Full(_) => return Err(Failure::busy()),
+            Placed::Full(_) => return Err(self.gate.full()),
         }
         Ok(())
     }
 
     /// A worker is gone. Its slot goes to who waits longest.
-    pub fn closed(self: &Arc<Self>) {
-        match self.schedule.closed() {
+    pub fn closed(self: &Arc<Self>, hopeless: bool) {
+        match self.schedule.closed(hopeless) {
             Some(job) => {
                 self.blueprint.tasks.spawn(worker::work(self.clone(), job));
             }
             None => self.emptied.notify_waiters(),
+        }
+    }
+}
+
+impl Idle for Shared {
+    fn longest_unused(&self) -> Option<Instant> {
+        self.schedule.longest_unused()
+    }
+
+    fn evict(&self) -> Evicted {
+        match self.schedule.dismiss_longest_unused() {
+            true => Evicted::Leaving,
+            false => Evicted::Nobody,
         }
     }
 }
@@ -112,12 +137,14 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// The head, or a failure once the request has been queued or running for its timeout.
+    /// The head, or a failure once the request is queued at `queue_end`, or has been running
+    /// for its timeout.
     ///
     /// This clock is the caller's own: a guest that keeps its worker from running cannot stop it.
-    async fn head(&self) -> Result<http::Response<()>, Failure> {
-        let limits = &self.shared.blueprint.limits;
-        let mut deadline = Instant::now() + limits.request_timeout;
+    async fn head(&self, queue_end: Instant) -> Result<http::Response<()>, Failure> {
+        let timeout = self.shared.blueprint.limits.request_timeout;
+        // Looked at often enough that a start is seen before its time is over.
+        let mut deadline = queue_end.min(Instant::now() + timeout);
         loop {
             let timer = sleep_until(deadline);
             let mut timer = std::pin::pin!(timer);
@@ -130,11 +157,12 @@ impl Client<'_> {
                 return head;
             }
             match self.exchange.started() {
-                None => return Err(Failure::busy()),
-                Some(start) if start + limits.request_timeout <= Instant::now() => {
+                None if queue_end <= Instant::now() => return Err(self.shared.gate.too_late()),
+                None => deadline = queue_end.min(Instant::now() + timeout),
+                Some(start) if start + timeout <= Instant::now() => {
                     return Err(Failure::TimedOut);
                 }
-                Some(start) => deadline = start + limits.request_timeout,
+                Some(start) => deadline = start + timeout,
             }
         }
     }

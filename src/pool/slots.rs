@@ -51,6 +51,7 @@ struct State<I: Send + 'static> {
 pub struct Lease<I: Send + 'static> {
     slots: Arc<Slots<I>>,
     pub instance: Option<I>,
+    closing: bool,
 }
 
 /// What asking for an instance leads to.
@@ -105,6 +106,11 @@ impl<I: Send + 'static> Slots<I> {
         Taken::Later(Waiting { slots: self.clone(), arrival, lease })
     }
 
+    /// How many wait for an instance.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// Slots in use, idle ones included.
     pub fn live(&self) -> usize {
         self.lock().live
@@ -127,6 +133,27 @@ impl<I: Send + 'static> Slots<I> {
         self.changed.notify_waiters();
     }
 
+    /// Since when the longest unused of the idle instances has been idle.
+    pub fn longest_unused(&self) -> Option<Instant> {
+        self.lock().idle.front().map(|(since, _)| *since)
+    }
+
+    /// Lets that one go. False when none is idle.
+    pub fn evict_longest_unused(&self) -> bool {
+        let evicted = {
+            let mut state = self.lock();
+            let evicted = state.idle.pop_front();
+            state.live -= usize::from(evicted.is_some());
+            evicted
+        };
+        let any = evicted.is_some();
+        drop(evicted);
+        if any {
+            self.changed.notify_waiters();
+        }
+        any
+    }
+
     /// Resolves when no instance is left.
     pub async fn emptied(&self) {
         loop {
@@ -139,7 +166,15 @@ impl<I: Send + 'static> Slots<I> {
     }
 
     fn lease(self: &Arc<Self>, instance: Option<I>) -> Lease<I> {
-        Lease { slots: self.clone(), instance }
+        Lease { slots: self.clone(), instance, closing: false }
+    }
+
+    /// Closes a slot, if there are others left to serve those who wait.
+    fn close(&self) -> bool {
+        let mut state = self.lock();
+        let spare = state.live > 1;
+        state.live -= usize::from(spare);
+        spare
     }
 
     /// Passes a slot on to who waits longest, or keeps it, or closes it.
@@ -210,11 +245,19 @@ impl<I: Send + 'static> Lease<I> {
     pub fn put_back(mut self, instance: I) {
         self.instance = Some(instance);
     }
+
+    /// Gives the slot back for which no instance can be made. It is not passed on, or each who
+    /// waits would be refused one, though they have only to wait for the others.
+    pub fn close(mut self) {
+        self.closing = true;
+    }
 }
 
 impl<I: Send + 'static> Drop for Lease<I> {
     fn drop(&mut self) {
-        self.slots.give(self.instance.take());
+        if !self.closing || !self.slots.close() {
+            self.slots.give(self.instance.take());
+        }
     }
 }
 

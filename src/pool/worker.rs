@@ -20,7 +20,7 @@ use super::instance::Instance;
 use super::ledger::{Entry, Ledger, Standing, Verdict};
 use super::schedule::Seat;
 use super::shared::{Job, Shared};
-use super::{Failure, GATHER_MAX, GATHER_TURNS};
+use super::{Failure, GATHER_TURNS};
 use crate::guest::State;
 
 /// Why a worker ended.
@@ -36,7 +36,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     // In the order of their end, last to first: the requests are told, the
     // store goes, and then its slot is free.
     let seat = Seat::new();
-    let _closing = Closing(shared.clone(), seat.clone());
+    let mut closing = Closing { shared: shared.clone(), seat: seat.clone(), hopeless: false };
     if !first.exchange.has_client() {
         return;
     }
@@ -46,6 +46,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     let mut instance = match made.unwrap_or(Err(Failure::TimedOut)) {
         Ok(instance) => instance,
         Err(failure) => {
+            closing.hopeless = matches!(failure, Failure::Busy { .. });
             first.exchange.answer(Err(failure));
             return first.exchange.publish();
         }
@@ -58,7 +59,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     ledger.failure = match end {
         End::Done => Failure::Guest("the guest exited".into()),
         End::TimedOut => {
-            warn!(app = blueprint.app(), instance = id, "the guest took too long and was ended");
+            if blueprint.tally.may_warn() {
+                let app = blueprint.app();
+                warn!(app, instance = id, "the guest took too long and was ended");
+            }
             Failure::TimedOut
         }
         End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
@@ -75,7 +79,7 @@ async fn drive(
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
     let engines = &blueprint.component.engines;
-    let Instance { store, proxy, id, .. } = instance;
+    let Instance { store, proxy, pace, id, room, .. } = instance;
     let id = *id;
     let output = store.data().output.clone();
 
@@ -111,17 +115,20 @@ async fn drive(
                     || book.overdue()
                     // Its clock may not have been read yet: who came now would lack that much time.
                     || (job.is_some() || able && !book.listed) && book.is_late(limits);
-                let room = !spent && able && call::is_ready(accessor, proxy, cx);
+                let ready = !spent
+                    && able
+                    && room.fits(book.entries.len() + 1)
+                    && call::is_ready(accessor, proxy, cx);
                 if job.is_some() {
                     book.listed = false;
                     if spent {
                         // Handed over when a timeout had just passed.
                         job.take().into_iter().for_each(|job| shared.give_back(job));
                     }
-                } else if room && !book.listed {
+                } else if ready && !book.listed {
                     job = shared.schedule.list(seat);
                     book.listed = job.is_none();
-                } else if !room && book.listed {
+                } else if !ready && book.listed {
                     book.listed = false;
                     if let Some(job) = shared.schedule.unlist(seat) {
                         shared.give_back(job);
@@ -159,7 +166,11 @@ async fn drive(
                 if spent {
                     return Poll::Ready(Ok(()));
                 }
+                accessor.with(|mut store| store.data_mut().end_calls());
                 output.set_request(None);
+                if let Err(error) = accessor.with(|mut access| access.data_mut().count_holdings()) {
+                    return Poll::Ready(Err(error));
+                }
                 book.stand(Standing::Idle);
                 return Poll::Pending;
             }
@@ -169,7 +180,7 @@ async fn drive(
 
     let mut running = Some(engines.running());
     let mut timer = pin!(sleep_until(Instant::now() + limits.request_timeout));
-    let mut event_loop = pin!(store.run_concurrent(inside));
+    let mut event_loop = pin!(pace.drive(store.run_concurrent(inside)));
     let mut turns = 0;
     std::future::poll_fn(|cx| {
         loop {
@@ -185,7 +196,9 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            if book.prefetch(GATHER_MAX) && turns < GATHER_TURNS {
+            // In a tick it is not seen what the guest does besides: it computes.
+            book.polled &= !pace.waits();
+            if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
                 continue;
             }
@@ -204,7 +217,7 @@ async fn drive(
                     shared.give_back(job);
                 }
             }
-            let verdict = book.review(limits, shared.schedule.is_evicting());
+            let verdict = book.review(limits, shared.schedule.is_evicting() || seat.is_dismissed());
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
@@ -227,8 +240,9 @@ async fn drive(
                     }
                 }
             }
-            if book.is_idle() {
+            if let Some(since) = book.idle_since() {
                 running = None;
+                seat.rest(since);
             }
             return Poll::Pending;
         }
@@ -237,14 +251,19 @@ async fn drive(
 }
 
 /// The slot of a worker, given back however it ends.
-struct Closing(Arc<Shared>, Arc<Seat<Job>>);
+struct Closing {
+    shared: Arc<Shared>,
+    seat: Arc<Seat<Job>>,
+    /// There was no room for an instance.
+    hopeless: bool,
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some(job) = self.0.schedule.unlist(&self.1) {
-            self.0.give_back(job);
+        if let Some(job) = self.shared.schedule.unlist(&self.seat) {
+            self.shared.give_back(job);
         }
-        self.0.closed();
+        self.shared.closed(self.hopeless);
     }
 }
 

@@ -6,20 +6,12 @@
 //! head comes in pieces.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Clients;
@@ -39,9 +31,6 @@ pub const LATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How soon a connection that was dismissed is looked at again while a request runs.
 const DISMISSED_LOOK: Duration = Duration::from_secs(1);
-
-/// Bytes thrown away at once.
-const SCRAP: usize = 16 * 1024;
 
 const NEVER: u64 = u64::MAX;
 
@@ -77,6 +66,8 @@ pub struct Activity {
     dismissed: AtomicBool,
     /// An answer whose end is the connection's was cut.
     cut: AtomicBool,
+    /// What its client sent too much of.
+    flood: OnceLock<Limit>,
 }
 
 /// What is done about a connection, and why.
@@ -111,7 +102,8 @@ impl Activity {
         Activity {
             age_due: AtomicU64::new(millis(jittered(limits.max_age))),
             limits,
-            client,
+            // An IPv4 client of a listener for both kinds has an IPv6 form that nobody wants to see.
+            client: client.to_canonical(),
             tally,
             stop,
             start: Instant::now(),
@@ -128,6 +120,7 @@ impl Activity {
             old: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            flood: OnceLock::new(),
         }
     }
 
@@ -166,10 +159,10 @@ impl Activity {
         Running(Arc::clone(self))
     }
 
-    /// On HTTP/2, a block of headers has begun that is not complete, or is.
+    /// On HTTP/2, a block of headers or a frame has begun that is not complete, or is.
     ///
     /// Nothing else can come before its end, whatever runs.
-    pub fn header_block(&self, open: bool) {
+    pub fn block(&self, open: bool) {
         let was_open = self.block_since.load(Relaxed) != NEVER;
         if open != was_open {
             self.block_since.store(if open { self.now() } else { NEVER }, Relaxed);
@@ -224,6 +217,16 @@ impl Activity {
         self.old.load(Relaxed)
     }
 
+    /// Its client sent too much of something: it is ended for that.
+    pub fn flooded(&self, limit: Limit) {
+        let _ = self.flood.set(limit);
+    }
+
+    /// What its client sent too much of, if it was ended for that.
+    pub fn flood(&self) -> Option<Limit> {
+        self.flood.get().copied()
+    }
+
     /// Counts a limit that this client has reached.
     pub fn reached(&self, limit: Limit) {
         self.tally.reached(limit, self.client);
@@ -274,11 +277,26 @@ impl Activity {
         }
     }
 
+    /// No more is written to the client. Whether what it still sends is to be taken in for a while.
+    pub fn linger(&self) -> bool {
+        let unread = self.unread.load(Relaxed);
+        if unread {
+            self.lingers_since.store(self.now(), Relaxed);
+        }
+        unread
+    }
+
+    /// Whether the connection has to end in a way that its peer takes for an error.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
     fn now(&self) -> u64 {
         millis(self.start.elapsed()).min(NEVER - 1)
     }
 
-    fn has_read(&self) {
+    /// Something came from the client.
+    pub fn has_read(&self) {
         if self.requests.load(Relaxed) == 0
             && self.head_since.load(Relaxed) == NEVER
             && self.reads_are_heads.load(Relaxed)
@@ -287,7 +305,8 @@ impl Activity {
         }
     }
 
-    fn has_written(&self, progress: bool) {
+    /// The client takes what is written to it, or not now.
+    pub fn has_written(&self, progress: bool) {
         let stalled = self.stalled_since.load(Relaxed) != NEVER;
         if progress == stalled {
             self.stalled_since.store(if progress { NEVER } else { self.now() }, Relaxed);
@@ -324,117 +343,6 @@ impl Drop for Running {
         // Before the count, so that nobody sees an idle connection with an old time.
         self.0.idle_since.store(self.0.now(), Relaxed);
         self.0.requests.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What can end in a way that its peer takes for an error.
-pub trait Reset {
-    fn reset(&self);
-}
-
-impl Reset for TcpStream {
-    fn reset(&self) {
-        // When it fails the connection is lost already.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
-impl Reset for TlsStream<TcpStream> {
-    /// TLS has a goodbye, which hyper leaves out after an error.
-    fn reset(&self) {}
-}
-
-/// A socket whose reads and writes are noted.
-#[derive(Debug)]
-pub struct Watched<S: Reset> {
-    socket: S,
-    activity: Arc<Activity>,
-    shut: bool,
-}
-
-impl<S: Reset> Watched<S> {
-    pub fn new(socket: S, activity: Arc<Activity>) -> Watched<S> {
-        Watched { socket, activity, shut: false }
-    }
-
-    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.activity.has_written(written.is_ready());
-        written
-    }
-}
-
-impl<S: Reset> Drop for Watched<S> {
-    fn drop(&mut self) {
-        if self.activity.cut.load(Relaxed) {
-            self.socket.reset();
-        }
-    }
-}
-
-impl<S: AsyncRead + Reset + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.activity.has_read();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.note(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.note(flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.shut {
-            let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
-            ready!(self.note(shut))?;
-            self.shut = true;
-            if self.activity.unread.load(Relaxed) {
-                self.activity.lingers_since.store(self.activity.now(), Relaxed);
-            }
-        }
-        if self.activity.lingers_since.load(Relaxed) == NEVER {
-            return Poll::Ready(Ok(()));
-        }
-        // The client has been told that nothing more comes. What it has on its way is thrown away.
-        let mut scrap = [MaybeUninit::uninit(); SCRAP];
-        loop {
-            let mut scrap = ReadBuf::uninit(&mut scrap);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut scrap))?;
-            if scrap.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
     }
 }
 

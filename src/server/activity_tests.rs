@@ -2,6 +2,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Duration, Instant, advance};
 
 use super::*;
+use crate::server::watched::{Reset, Watched};
 
 impl Reset for DuplexStream {
     fn reset(&self) {}
@@ -18,7 +19,7 @@ fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(64);
     let activity = activity();
     activity.reads_are_heads();
-    (Arc::clone(&activity), Watched::new(ours, activity), theirs)
+    (Arc::clone(&activity), Watched::new(ours, activity, None), theirs)
 }
 
 /// What is to be done about the connection, and how long from now.
@@ -51,7 +52,7 @@ async fn no_limit_of_the_connection_ends_a_request_that_runs() {
 
     assert_eq!(due(&activity), None);
     drop(running);
-    assert_eq!(due(&activity), Some((Due::Idle, IDLE_TIMEOUT)));
+    assert_eq!(due(&activity), Some((Due::Idle, activity.limits.keep_alive_timeout)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +76,7 @@ async fn a_client_that_takes_nothing_is_due_whatever_runs() {
 
     let full = futures_util::poll!(std::pin::pin!(socket.write_all(&[0; 100])));
     assert!(full.is_pending());
-    assert_eq!(due(&activity), Some((Due::Stall, STALL_TIMEOUT)));
+    assert_eq!(due(&activity), Some((Due::Stall, activity.limits.write_timeout)));
 
     client.read_exact(&mut [0; 64]).await.unwrap();
     socket.write_all(&[0; 10]).await.unwrap();

@@ -92,7 +92,13 @@ impl Caps {
     pub fn new(tally: Arc<Tally>) -> Caps {
         let most = raise_descriptors() / DESCRIPTORS_PER_CONNECTION;
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
-        Caps { most, warned: AtomicUsize::new(0), tally, open: Mutex::default(), left: Notify::new() }
+        Caps {
+            most,
+            warned: AtomicUsize::new(0),
+            tally,
+            open: Mutex::default(),
+            left: Notify::new(),
+        }
     }
 
     /// How many connections there may be at a time: what the manifest says, if there are descriptors for them.

@@ -1,11 +1,9 @@
-//! One connection: handshake, protocol, limits, and its end.
+//! One connection: handshake and protocol, with the limits of the manifest that served when it came.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -15,44 +13,44 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::Semaphore;
+use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::activity::{Activity, Due, Reset, Watched};
-use super::body::Body;
+use super::activity::{Activity, Due};
 use super::caps::Place;
+use super::drive::{End, drive};
+use super::frames::Frames;
 use super::listener::Scheme;
 use super::preface::is_http2;
+use super::sizes::head_end;
 use super::stream::limited;
+use super::watched::{Reset, Watched};
 use super::{service, tls};
 use crate::config::{Clients, Host};
 use crate::generation::Current;
-use crate::limit::{Limit, Tally};
+use crate::limit::Tally;
 use crate::shutdown::Shutdown;
 
-/// Bytes of a request's line and headers, and of a chunked body's trailers.
-const HEAD_MAX: usize = 32 * 1024;
-
-/// Bytes of HTTP/1 that are read ahead, or wait to be written. The number of
-/// headers is bounded by hyper at 100: to set that would cost an allocation per request.
+/// Bytes of HTTP/1 that are read ahead, or wait to be written.
 const BUFFER_MAX: usize = 256 * 1024;
+
+/// As many headers hyper takes by itself. To set another number costs an allocation per request.
+const HYPER_HEADERS_MAX: usize = 100;
 
 /// Bytes that a client may send ahead of the guest's reading, per stream and connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes of a stream's answer that wait to be written.
-const STREAM_BUFFER_MAX: usize = 64 * 1024;
+const STREAM_BUFFER_MAX: usize = 12 * 1024;
 
 /// Bytes of an HTTP/2 frame that a client may send.
 const FRAME_MAX: u32 = 16 * 1024;
 
 /// Bytes of the table of header fields that a client may refer to.
 const HEADER_TABLE_MAX: u32 = 4 * 1024;
-
-/// Streams that a client has reset and nobody has looked at yet; more is an attack (CVE-2023-44487).
-const PENDING_RESETS_MAX: usize = 20;
 
 /// Streams that we reset for a client's errors; more is an attack as well (CVE-2025-8671).
 const LOCAL_RESETS_MAX: usize = 100;
@@ -78,14 +76,12 @@ pub struct Client {
     /// The host that the handshake was for.
     pub named: Option<Host>,
     pub activity: Arc<Activity>,
+    /// On HTTP/2, for how many of its requests guests may work, those included that it has given up.
+    pub room: Option<Arc<Semaphore>>,
 }
 
 impl Front {
-    pub fn new(
-        current: Arc<Current>,
-        tally: Arc<Tally>,
-        shutdown: Shutdown,
-    ) -> io::Result<Front> {
+    pub fn new(current: Arc<Current>, tally: Arc<Tally>, shutdown: Shutdown) -> io::Result<Front> {
         let tls = tls::configure(Arc::clone(&current)).map_err(io::Error::other)?;
         Ok(Front { current, acceptor: TlsAcceptor::from(tls), tally, shutdown })
     }
@@ -156,15 +152,16 @@ impl Front {
         named: Option<Host>,
         activity: &Arc<Activity>,
     ) -> Result<(), End> {
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
+        let frames = http2.then(Frames::new);
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(activity), frames));
         let client = Arc::new(Client {
             current: Arc::clone(&self.current),
             scheme,
-            // An IPv4 client of a listener for both kinds has an IPv6 form that nobody wants to see.
-            address: HeaderValue::try_from(activity.client().to_canonical().to_string())
+            address: HeaderValue::try_from(activity.client().to_string())
                 .map_err(|_| End::Address)?,
             named,
             activity: Arc::clone(activity),
+            room: http2.then(|| Arc::new(Semaphore::new(activity.limits.max_streams.get()))),
         });
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)
@@ -180,167 +177,46 @@ impl Front {
 }
 
 /// HTTP/1 as these limits have it.
-fn http1_with(_limits: &Clients) -> http1::Builder {
+fn http1_with(limits: &Clients) -> http1::Builder {
     let mut http1 = http1::Builder::new();
     http1
         .timer(TokioTimer::new())
         // `Activity` has the limit on heads, and on the idle time before them.
         .header_read_timeout(None)
-        .max_header_size(HEAD_MAX)
-        .max_buf_size(BUFFER_MAX);
+        .max_header_size(head_end(limits))
+        .max_buf_size(BUFFER_MAX.max(head_end(limits)));
+    if limits.max_headers.get() > HYPER_HEADERS_MAX {
+        http1.max_headers(limits.max_headers.get());
+    }
     http1
 }
 
 /// HTTP/2 as these limits have it.
 fn http2_with(limits: &Clients, spawn: Spawn) -> http2::Builder<Spawn> {
+    let streams = limits.max_streams.get();
+    let head_end = u32::try_from(head_end(limits)).unwrap_or(u32::MAX);
     let mut http2 = http2::Builder::new(spawn);
     http2
         .timer(TokioTimer::new())
-        .max_header_list_size(HEAD_MAX as u32)
+        .max_header_list_size(head_end)
         .header_table_size(HEADER_TABLE_MAX)
         .max_frame_size(FRAME_MAX)
-        .max_concurrent_streams(u32::try_from(limits.max_streams.get()).unwrap_or(u32::MAX))
+        .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_BUFFER_MAX)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        // Reset before anyone looked at them (CVE-2023-44487). As many as it may have, as a browser
+        // whose page is left resets what it has just begun; `frames` bounds them over time.
+        .max_pending_accept_reset_streams(streams)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     http2
 }
 
-/// Runs a connection until it ends, is told to, or is at a deadline.
-async fn drive<C: Connection>(connection: C, activity: &Activity) -> Result<(), End> {
-    let mut stop = pin!(activity.stop().cancelled());
-    let mut connection = pin!(connection);
-    let mut timer = pin!(sleep_until(activity.head_due()));
-    poll_fn(|cx| {
-        loop {
-            if !activity.is_closing() && stop.as_mut().poll(cx).is_ready() {
-                activity.close();
-                connection.as_mut().close();
-            }
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(ended.map_err(End::Http));
-            }
-            if activity.is_dismissed() {
-                connection.as_mut().close();
-                // It says so if that can be done at once. Dropping it closes the socket.
-                let _ = connection.as_mut().poll(cx);
-                return Poll::Ready(Err(End::Dismissed));
-            }
-
-            let now = Instant::now();
-            let mut look_again = now + activity.look_again();
-            if let Some((at, due)) = activity.due() {
-                if at > now {
-                    look_again = look_again.min(at);
-                } else {
-                    match due {
-                        Due::Age if C::CLOSES_IN_ITS_OWN_TIME => {
-                            activity.retire();
-                            activity.close();
-                            connection.as_mut().close();
-                        }
-                        Due::Age => activity.retire(),
-                        Due::Idle if !activity.is_closing() => {
-                            activity.close();
-                            connection.as_mut().close();
-                        }
-                        // Dropping it closes the socket.
-                        due => return Poll::Ready(Err(End::Due(due))),
-                    }
-                    continue;
-                }
-            }
-            if look_again < timer.deadline() {
-                timer.as_mut().reset(look_again);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            // It was set for something that is past.
-            timer.as_mut().reset(look_again);
-        }
-    })
-    .await
-}
-
-/// Why a connection ended before its time.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("{0}")]
-    Lost(io::Error),
-    #[error("handshake failed: {0}")]
-    Handshake(io::Error),
-    #[error("handshake took too long")]
-    HandshakeTimeout,
-    #[error("{0}")]
-    Http(hyper::Error),
-    #[error("deadline: {0:?}")]
-    Due(Due),
-    #[error("its place was wanted, or its client was too slow")]
-    Dismissed,
-    #[error("its address cannot be written")]
-    Address,
-}
-
-impl End {
-    /// The limit that was reached, where nobody has counted it yet.
-    fn limit(&self) -> Option<Limit> {
-        match self {
-            End::HandshakeTimeout => Some(Limit::HandshakeTimeout),
-            End::Due(Due::Head) => Some(Limit::HeadTimeout),
-            End::Due(Due::Stall) => Some(Limit::WriteTimeout),
-            // An upload counts its own end, and the others are the usual ends of connections.
-            End::Due(Due::Idle | Due::Linger | Due::Late | Due::Age) => None,
-            End::Lost(_) | End::Handshake(_) | End::Http(_) | End::Dismissed | End::Address => None,
-        }
-    }
-}
-
-/// What hyper's two kinds of connection have in common.
-trait Connection: Future<Output = hyper::Result<()>> {
-    /// Whether a close tells the client, and still takes what it had sent before it knew.
-    ///
-    /// HTTP/1 has no words for it but an answer's.
-    const CLOSES_IN_ITS_OWN_TIME: bool;
-
-    /// Takes no more requests, and ends when those that run have their answers.
-    fn close(self: Pin<&mut Self>);
-}
-
-impl<I, S> Connection for http1::Connection<I, S>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    const CLOSES_IN_ITS_OWN_TIME: bool = false;
-
-    fn close(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S> Connection for http2::Connection<I, S, Spawn>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
-    S::Future: Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    const CLOSES_IN_ITS_OWN_TIME: bool = true;
-
-    fn close(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
 /// Spawns the streams of HTTP/2 connections as tasks that the shutdown waits for.
 #[derive(Clone)]
-struct Spawn {
+pub struct Spawn {
     shutdown: Shutdown,
     activity: Arc<Activity>,
 }

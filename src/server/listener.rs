@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, error, info};
 
-use super::activity::Reset;
 use super::caps::Caps;
 use super::connection::Front;
+use super::watched::Reset;
 use crate::config::Server;
 use crate::generation::Current;
 use crate::limit::Tally;
@@ -161,7 +161,12 @@ async fn accept(
                     drop(place);
                 });
             }
-            Err(error) if is_exhausted(&error) => {
+            // The client was gone before it was accepted, or its network was: the next one is not.
+            Err(error) if is_of_client(&error) => {
+                debug!(%error, "a connection was lost before it was accepted");
+            }
+            // No descriptor or memory is left, or worse: trying again at once would spin.
+            Err(error) => {
                 // Said once until it works again, as this comes twenty times a second.
                 if !exhausted {
                     error!(%error, "cannot accept connections for now");
@@ -169,8 +174,6 @@ async fn accept(
                 exhausted = true;
                 sleep(EXHAUSTED_PAUSE).await;
             }
-            // The client was gone before it was accepted, or its network was: the next one is not.
-            Err(error) => debug!(%error, "a connection was lost before it was accepted"),
         }
     }
 }
@@ -182,9 +185,28 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-/// Whether the process or the machine has no descriptor or memory left: trying again at once would spin.
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether an error is of the one connection that was to be accepted, as accept(2) lists them.
+fn is_of_client(error: &io::Error) -> bool {
+    use libc::{
+        ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENONET, ENOPROTOOPT,
+        EOPNOTSUPP, EPERM, EPROTO,
+    };
+    matches!(
+        error.raw_os_error(),
+        Some(
+            ECONNABORTED
+                | EHOSTDOWN
+                | EHOSTUNREACH
+                | EINTR
+                | ENETDOWN
+                | ENETUNREACH
+                | ENONET
+                | ENOPROTOOPT
+                | EOPNOTSUPP
+                | EPERM
+                | EPROTO
+        )
+    )
 }
 
 fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<(SocketAddr, StdListener)> {

@@ -4,19 +4,21 @@ use std::num::NonZeroUsize;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use tidegate::config::Profile;
-use tidegate::guest::cache::Cache;
+use tidegate::config::{Limits, Profile};
 use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
 use tidegate::guest::store::Template;
-use tidegate::guest::{ComponentError, State};
+use tidegate::guest::{Account, ComponentError, State};
+use tidegate::limit::Tally;
 use tidegate::pool::Pool;
 use tokio_util::task::TaskTracker;
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
-use crate::support::pool::{blueprint, component, engines, get, guest, limits, text as body};
+use crate::support::pool::{
+    blueprint, component, engines, get, guest, limits, outbound, output, room, text as body,
+};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -31,7 +33,7 @@ const CANONICAL: u8 = 8;
 const IMPORT: u8 = 10;
 
 fn load(bytes: &[u8]) -> Result<Component, ComponentError> {
-    Component::load(&engines(), None, bytes)
+    Component::compile_here(&engines(), bytes)
 }
 
 /// Why `bytes` are refused.
@@ -44,9 +46,18 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
-    let template = Template { app: "test".into(), env: vec![], args: vec![], memory: 64 << 20 };
-    let engines = engines();
-    let mut store = State::store(&engines.side(component.kind).engine, &template, 1, 1, None);
+    let output = output("test", &Limits::default(), &Tally::new(None));
+    let template = Template {
+        app: "test".into(),
+        output,
+        env: vec![],
+        args: vec![],
+        outbound: outbound(&limits()),
+        cpu_time: Duration::from_secs(10),
+        account: Account::new(NonZeroUsize::MIN),
+    };
+    let room = room(component).await;
+    let mut store = State::store(component, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")
 }
 
@@ -286,55 +297,6 @@ fn names_that_would_write_on_a_terminal_are_refused() {
     assert!(refusal.contains("damaged") && !refusal.contains('\u{1b}'), "{refusal}");
 }
 
-#[test]
-fn a_hundred_components_load_from_the_cache_within_a_second() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(&dir.path().join("cache")).unwrap();
-    let engines = engines();
-    let hello = guest("hello");
-    let apps: Vec<_> =
-        (0..100).map(|n| with(&hello, CUSTOM, &[&text("n"), &[n][..]].concat())).collect();
-    let compiled = load(&hello).unwrap().compiled;
-    for app in &apps {
-        let engine = &engines.side(Kind::Plain).engine;
-        // The same code under a hundred names: compiling each would take minutes here.
-        cache.store(engine, &Digest::of(app), &compiled);
-    }
-    let before = cpu_time();
-    for app in &apps {
-        Component::load(&engines, Some(&cache), app).unwrap();
-    }
-    // Not the time on the clock, in which other tests compile.
-    let spent = cpu_time() - before;
-    assert!(spent < Duration::from_secs(1), "{spent:?}");
-}
-
-/// What this thread has used of a processor.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for the call, which does nothing but fill it.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0);
-    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
-}
-
-#[test]
-fn a_damaged_cache_costs_a_compilation_and_no_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("cache");
-    let cache = Cache::open(&dir).unwrap();
-    let hello = guest("hello");
-    let load = || Component::load(&engines(), Some(&cache), &hello).map(drop);
-    load().unwrap();
-    let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
-    let good = std::fs::read(&file).unwrap();
-    for damage in [&[][..], b"\x7fELF", &good[..good.len() / 2], &good[1..]] {
-        std::fs::write(&file, damage).unwrap();
-        load().unwrap();
-        assert_eq!(std::fs::read(&file).unwrap().len(), good.len(), "compiled and kept again");
-    }
-}
-
 fn inspect(file: &str) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } =
         std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -432,7 +394,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
             max_files: NonZeroUsize::MIN,
             max_total_size: 64 << 20,
         };
-        let profiler = Profiler::new(settings, kit, 7, tasks.clone());
+        let profiler = Profiler::new(settings, kit, 7, tasks.clone(), Tally::new(None));
         let mut blueprint = blueprint(kit, component(kit), limits(), &tasks);
         blueprint.generation = 7;
         blueprint.profiler = Some(profiler);

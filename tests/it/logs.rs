@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::client::{Version, get, get_tls, post};
+use crate::support::connection::{Connection, Transport};
+use crate::support::holds::{Shown, times};
 use crate::support::pool::guest;
 use crate::support::server::{Server, Site, USUAL, wait_until};
 
@@ -210,4 +215,171 @@ async fn files_that_may_not_grow_stop_no_request() {
 
     server.wait_for_log("log lines are lost");
     assert_eq!(get(&server, "p3.test", "/hello").await.expect("a reply").status, 200);
+}
+
+/// A site where `loud` is one guest, and `quiet` another whose lines must all be there.
+fn loud_and_quiet(kit: &str) -> Site {
+    let site = Site::new(&format!(
+        r#"[log]
+dir = "logs"
+format = "json"
+max_total_size = "64MiB"
+keep = 1000
+
+[defaults]
+max_instances = 8
+request_timeout = "60s"
+
+[apps.loud]
+component = "apps/{kit}.wasm"
+
+[apps.quiet]
+component = "apps/{kit}.wasm"
+log_rate = 100000
+log_burst = 100000
+
+[hosts]
+"loud.test" = "loud"
+"quiet.test" = "quiet"
+"#
+    ));
+    site.put(&format!("apps/{kit}.wasm"), &guest(kit));
+    site
+}
+
+/// The lines of one app with this target.
+fn of_app<'a>(lines: &'a [Value], app: &str, target: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["app"] == app && line["target"] == target).collect()
+}
+
+/// The log files, of which each line must be JSON.
+fn json_lines(site: &Site) -> Vec<Value> {
+    let parse =
+        |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    file_lines(site).iter().map(parse).collect()
+}
+
+/// How often `app` reached a limit, as the log tells.
+fn told(lines: &[Value], app: &str, limit: &str) -> u64 {
+    let of_limit = lines.iter().filter(|line| line["app"] == app && line["limit"] == limit);
+    of_limit.map(|line| line["times"].as_u64().expect("a number")).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_writes_without_end_costs_another_no_line() {
+    const LINE: usize = 1 << 20;
+    // Each is cut into so many.
+    const PIECES: usize = LINE / 8192;
+    const CLIENTS: usize = 8;
+    for kit in ["kit-p2", "kit-p3"] {
+        let site = loud_and_quiet(kit);
+        let server = Arc::new(site.start());
+        let lines = times(100, 1_000);
+
+        let begun = Instant::now();
+        let path = format!("/log?bytes={LINE}&lines={lines}");
+        let mut loud = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let (server, path) = (Arc::clone(&server), path.clone());
+            loud.spawn(
+                async move { get(&server, "loud.test", &path).await.expect("a reply").status },
+            );
+        }
+        let mut asked = 0;
+        while loud.try_join_next().is_none() || asked < 50 {
+            let reply = get(&server, "quiet.test", "/log?bytes=30").await.expect("a reply");
+            assert_eq!(reply.status, 200);
+            asked += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while let Some(status) = loud.join_next().await {
+            assert_eq!(status.expect("a client"), 200);
+        }
+        let elapsed = begun.elapsed();
+
+        // A line of each request of its own comes from stdout, and one from stderr.
+        let written = (CLIENTS * (lines * PIECES + 1)) as u64;
+        wait_until("all of it is logged or counted", || {
+            let lines = json_lines(&site);
+            of_app(&lines, "loud", "guest").len() as u64 + told(&lines, "loud", "log_rate")
+                == written
+                && of_app(&lines, "quiet", "access").len() >= asked
+        });
+        let logged = json_lines(&site);
+        let quiet = of_app(&logged, "quiet", "guest").len();
+        let loud = of_app(&logged, "loud", "guest").len();
+        let allowed = 1000 + 100 * (elapsed.as_secs() as usize + 2);
+        let size: u64 = fs::read_dir(site.path("logs"))
+            .expect("logs/")
+            .map(|file| file.expect("an entry").metadata().map_or(0, |meta| meta.len()))
+            .sum();
+        let rate = (CLIENTS * lines * LINE) as f64 / 1e6 / elapsed.as_secs_f64();
+        Shown {
+            part: "Tenants: Logs",
+            tried: &format!("8 requests of one app write lines of 1 MiB, another app's lines ({kit})"),
+            times: CLIENTS * lines,
+            bound: "none of the other's lost; the first's at its log_rate, the rest counted; files within max_total_size",
+        }
+        .holds(
+            format!(
+                "{rate:.0} MB/s written; {quiet} of {} lines of the other; {loud} lines of the first, at most {allowed} allowed; {} KiB of files",
+                asked * 2,
+                size >> 10
+            ),
+            quiet == asked * 2 && loud <= allowed && size <= 64 << 20,
+        );
+        assert!(
+            !logged
+                .iter()
+                .any(|line| line["message"].as_str().unwrap_or("").contains("log lines were"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_always_fails_fills_no_log() {
+    for kit in ["kit-p2", "kit-p3"] {
+        let site = loud_and_quiet(kit);
+        let server = site.start();
+        let transport = Transport::plain(&server);
+        let begun = Instant::now();
+        let mut failing = Connection::open(&transport, "loud.test").await.expect("connect");
+        let (requests, mut asked) = (times(500, 10_000), 0);
+        for number in 0..requests {
+            assert_eq!(failing.get("/trap").await.expect("a reply").status, 502);
+            if number % 10 == 0 {
+                get(&server, "quiet.test", "/log?bytes=30").await.expect("a reply");
+                asked += 1;
+            }
+        }
+        let allowed = 100 + 10 * (begun.elapsed().as_secs() as usize + 2);
+
+        let warnings = |lines: &[Value]| {
+            let is_warning = |line: &&Value| {
+                line["app"] == "loud" && line["limit"].is_null() && line["level"] == "WARN"
+            };
+            lines.iter().filter(is_warning).count()
+        };
+        // One says what the guest did, another what became of its request.
+        wait_until("each failure is logged or counted", || {
+            let lines = json_lines(&site);
+            warnings(&lines) as u64 + told(&lines, "loud", "warnings") == 2 * requests as u64
+                && of_app(&lines, "quiet", "access").len() == asked
+        });
+        let lines = json_lines(&site);
+        let (warned, quiet) = (warnings(&lines), of_app(&lines, "quiet", "guest").len());
+        let first = lines.iter().find(|line| line["app"] == "loud" && line["level"] == "WARN");
+        let backtrace = first.and_then(|line| line["backtrace"].as_str()).unwrap_or_default();
+        assert!(backtrace.contains("wasm backtrace"), "{first:?}");
+        Shown {
+            part: "Tenants: Logs",
+            tried: &format!("an app traps in each request, another app's lines ({kit})"),
+            times: requests,
+            bound: "a warning each at first, 10 a second then, the rest counted; none of the other's lines lost",
+        }
+        .holds(
+            format!("{warned} warnings, at most {allowed} allowed; {quiet} of {} lines of the other", asked * 2),
+            warned <= allowed && quiet == asked * 2,
+        );
+    }
 }

@@ -1,13 +1,36 @@
 //! The integration tests: one binary, a module per behaviour.
 
+/// Makes a test of each function for either kit: `pools::timeouts::p2::NAME` and `...::p3::NAME`.
+macro_rules! for_both_kits {
+    ($($name:ident,)+) => {
+        mod p2 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name("kit-p2").await;
+            })+
+        }
+        mod p3 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name("kit-p3").await;
+            })+
+        }
+    };
+}
+
 mod bodies;
+mod cache;
 mod changes;
+mod clients;
+mod compile;
 mod components;
 mod connections;
+mod faults;
 mod http;
 mod logs;
 mod manifests;
 mod model;
+mod outbound;
 mod pools;
 mod process;
 mod profiles;
@@ -18,5 +41,6 @@ mod samples;
 mod soak;
 mod support;
 mod systemd;
+mod tenants;
 mod tls;
 mod wit;

@@ -3,17 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::Limits;
-use tidegate::guest::Component;
 use tidegate::guest::cache::Cache;
 use tidegate::guest::component::Digest;
 use tidegate::pool::Pool;
 use tokio_util::task::TaskTracker;
 
-use crate::support::pool::{blueprint, engines, get, limits, text};
+use crate::support::pool::{blueprint, cached, get, limits, text};
 
 /// How the script says that npm or PyPI could not give the tools.
 const NO_TOOLS: i32 = 3;
@@ -22,13 +20,13 @@ const NO_TOOLS: i32 = 3;
 async fn components_in_javascript_and_python_are_served() {
     let Some(folder) = built() else { return };
     // Their compiled code is kept too: either takes ten seconds to compile.
-    let cache = Cache::open(&folder.join("cache")).expect("a cache");
+    let cache = Cache::open(&folder).expect("a cache");
     for (name, greeting) in [("hello-js", "JavaScript"), ("hello-py", "Python")] {
         let bytes = fs::read(folder.join(name).with_extension("wasm")).expect(name);
-        let component = Component::load(&engines(), Some(&cache), &bytes).expect(name);
+        let component = cached(&cache, &bytes);
         let limits =
             Limits { request_timeout: Duration::from_secs(30), memory: 256 << 20, ..limits() };
-        let pool = Pool::new(blueprint(name, Arc::new(component), limits, &TaskTracker::new()));
+        let pool = Pool::new(blueprint(name, component, limits, &TaskTracker::new()));
         let (status, body) = text(pool.handle(get("/")).await).await;
         assert_eq!(status, 200, "{name}: {body}");
         assert!(body.contains(greeting), "{name}: {body}");

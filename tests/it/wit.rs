@@ -116,7 +116,7 @@ async fn a_component_that_uses_all_of_a_world_starts() {
     for (name, abi, kind) in [("p2", SYNC, Kind::Plain), ("p3", ASYNC, Kind::Concurrent)] {
         let world = resolve.select_world(&[package], Some(name)).unwrap();
         let bytes = component(&resolve, world, abi);
-        let component = Component::load(&engines(), None, &bytes).expect(name);
+        let component = Component::compile_here(&engines(), &bytes).expect(name);
         assert_eq!(component.kind, kind, "{name}");
         let wanted = imports(&resolve, world);
         // An interface without functions is left out of a component that has no use for its types.

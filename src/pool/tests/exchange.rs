@@ -170,7 +170,7 @@ pub fn limits() -> Limits {
 }
 
 pub fn started() -> Arc<Exchange> {
-    let exchange = Arc::new(Exchange::new());
+    let exchange = Arc::new(Exchange::new(None, None, 64 << 10));
     exchange.start();
     exchange
 }

@@ -66,10 +66,12 @@ fn clients_of_two_slots() {
                 assert!(used.fetch_add(1, Ordering::SeqCst) < SLOTS, "more than there are");
                 thread::yield_now();
                 used.fetch_sub(1, Ordering::SeqCst);
-                match thread_rng().gen_range(0..5) {
-                    0 => drop(lease), // its instance failed
+                match thread_rng().gen_range(0..6) {
+                    0 => drop(lease),                                 // its instance failed
+                    1 if thread_rng().gen_bool(0.5) => lease.close(), // there was no room for one
                     1 => slots.evict(true),
                     2 => slots.evict(false),
+                    3 => drop(slots.evict_longest_unused()),
                     _ => lease.put_back(()),
                 }
             })
@@ -113,6 +115,9 @@ fn jobs_for_two_workers() {
                 {
                     drop(workers.schedule.withdraw(place));
                     return;
+                }
+                if thread_rng().gen_bool(0.2) {
+                    workers.schedule.dismiss_longest_unused();
                 }
                 // An error is a full queue: told at once. Silence would be a deadlock.
                 let _ = block_on(taken);
@@ -161,6 +166,7 @@ impl Workers {
         assert!(self.working.fetch_add(1, Ordering::SeqCst) < 2, "more than allowed");
         let seat = Seat::new();
         let mut job = Some(first);
+        let hopeless = thread_rng().gen_bool(0.1);
         loop {
             if let Some(job) = job.take() {
                 let _ = job.send(());
@@ -182,11 +188,15 @@ impl Workers {
                 }
                 continue;
             }
+            let idle_since = tokio::time::Instant::now();
             job = block_on(poll_fn(|cx| {
                 seat.waker.register(cx.waker());
+                seat.rest(idle_since);
                 match seat.take() {
                     Some(job) => Poll::Ready(Some(job)),
-                    None if self.schedule.is_evicting() => Poll::Ready(self.schedule.unlist(&seat)),
+                    None if self.schedule.is_evicting() || seat.is_dismissed() => {
+                        Poll::Ready(self.schedule.unlist(&seat))
+                    }
                     None => Poll::Pending,
                 }
             }));
@@ -199,7 +209,7 @@ impl Workers {
             self.give_back(job);
         }
         self.working.fetch_sub(1, Ordering::SeqCst);
-        if let Some(job) = self.schedule.closed() {
+        if let Some(job) = self.schedule.closed(hopeless) {
             self.start(job);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::pool::slots::{Bounds, Lease, Slots, Taken, Waiting};
@@ -92,6 +93,33 @@ async fn an_evicted_pool_empties_at_once_and_keeps_nothing() {
     slots.evict(false);
     now(&slots).put_back(3);
     assert_eq!(now(&slots).instance, Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_unused_leaves_first() {
+    let slots = slots(3, 0);
+    let (a, b) = (now(&slots), now(&slots));
+    let start = Instant::now();
+    a.put_back(1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    b.put_back(2);
+    assert_eq!(slots.longest_unused(), Some(start));
+    assert!(slots.evict_longest_unused());
+    let last = now(&slots);
+    assert_eq!((slots.live(), last.instance), (1, Some(2)));
+    assert!(!slots.evict_longest_unused());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_left_to_the_other_slots_where_there_is_no_room_for_one_more() {
+    let slots = slots(2, 2);
+    let (a, b) = (now(&slots), now(&slots));
+    let waiting = later(&slots);
+    a.close();
+    assert_eq!((slots.live(), slots.waiting()), (1, 1));
+    b.close();
+    assert!(at_once(waiting).await.instance.is_none(), "there are no others");
+    assert_eq!(slots.live(), 0);
 }
 
 /// In paused time the second is over as soon as nothing else is left to do.

@@ -11,7 +11,7 @@ use tidegate::pool::{Answer, Failure, Pool};
 
 use crate::support::pool::{finish, get, inspect, limits, pool, spawn, text, until};
 
-/// As many as the pool lets wait.
+/// As many as wait by default.
 const QUEUE: usize = 1024;
 
 for_both_kits! {

@@ -20,7 +20,7 @@ for_both_kits! {
     a_guest_that_stalls_after_its_head_is_ended,
     a_stream_outlives_the_request_timeout,
     who_has_queued_still_gets_its_full_time,
-    who_queues_for_its_timeout_is_told_that_the_app_is_busy,
+    who_queues_for_the_queue_timeout_is_told_that_the_app_is_busy,
     guests_that_compute_do_not_starve_the_timeouts_of_others,
 }
 
@@ -89,16 +89,16 @@ async fn who_has_queued_still_gets_its_full_time(kit: &str) {
     finish(pool, tasks).await;
 }
 
-async fn who_queues_for_its_timeout_is_told_that_the_app_is_busy(kit: &str) {
-    let request_timeout = Duration::from_secs(1);
-    let (pool, tasks) = pool(kit, Limits { request_timeout, ..one_at_a_time() });
+async fn who_queues_for_the_queue_timeout_is_told_that_the_app_is_busy(kit: &str) {
+    let queue_timeout = Duration::from_secs(1);
+    let (pool, tasks) = pool(kit, Limits { queue_timeout, ..one_at_a_time() });
     let running = pool.handle(get("/drip?ms=100&count=25")).await.expect("a head");
     let running = tokio::spawn(read(running));
     let start = Instant::now();
     let failure = pool.handle(get("/hello")).await.err();
     assert!(matches!(failure, Some(Failure::Busy { .. })), "{failure:?}");
-    assert!(start.elapsed() >= request_timeout, "after {:?}", start.elapsed());
-    assert!(start.elapsed() < request_timeout + LATE, "after {:?}", start.elapsed());
+    assert!(start.elapsed() >= queue_timeout, "after {:?}", start.elapsed());
+    assert!(start.elapsed() < queue_timeout + LATE, "after {:?}", start.elapsed());
     assert_eq!(running.await.unwrap().1, Ok(()));
     finish(pool, tasks).await;
 }

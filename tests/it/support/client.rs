@@ -104,7 +104,12 @@ where
 
 /// GET of `http://HOST/PATH`, on a connection of its own.
 pub async fn get(server: &Server, host: &str, path: &str) -> Result<Reply, Error> {
-    let io = TcpStream::connect(server.http).await?;
+    get_at(server.http, host, path).await
+}
+
+/// The same, of the server at `address`.
+pub async fn get_at(address: SocketAddr, host: &str, path: &str) -> Result<Reply, Error> {
+    let io = TcpStream::connect(address).await?;
     let request = Request::get(path).header("host", host).body(Full::default())?;
     whole(send(io, Version::H1, request).await?).await
 }

@@ -1,6 +1,6 @@
 //! A pool of one guest, without listeners or manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -9,8 +9,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
+use tidegate::guest::cache::Cache;
+use tidegate::guest::code::Code;
+use tidegate::guest::compile::compile;
+use tidegate::guest::component::Digest;
+use tidegate::guest::memory::{Bounds, Node, Room};
+use tidegate::guest::outbound::{Network, Outbound};
+use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
-use tidegate::guest::{Component, Engines};
+use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
 use tidegate::pool::{Answer, Blueprint, BodyError, Failure, Pool, Request};
 use tidegate::request_id::RequestId;
@@ -41,9 +48,20 @@ pub fn component(name: &str) -> Arc<Component> {
     if let Some(component) = compiled.get(name) {
         return component.clone();
     }
-    let component = Arc::new(Component::load(&engines(), None, &guest(name)).expect(name));
+    let component = Arc::new(Component::compile_here(&engines(), &guest(name)).expect(name));
     compiled.insert(name.into(), component.clone());
     component
+}
+
+/// A component whose code is in the cache, or will be.
+pub fn cached(cache: &Cache, bytes: &[u8]) -> Arc<Component> {
+    let load = || cache.load(&engines(), &Digest::of(bytes));
+    let compiled = || {
+        let (code, label) = compile(bytes).expect("it compiles");
+        let code = cache.keep(Code::in_memory(&code, label).expect("memory"));
+        Component::link(&engines(), &code).expect("it links")
+    };
+    Arc::new(load().unwrap_or_else(compiled))
 }
 
 /// Short timeouts, so that tests of them are short.
@@ -53,6 +71,7 @@ pub fn limits() -> Limits {
         stream_idle_timeout: Duration::from_secs(2),
         post_return_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(2),
+        queue_timeout: Duration::from_secs(2),
         max_requests_per_instance: NonZeroUsize::new(1000).unwrap(),
         max_concurrent_per_instance: NonZeroUsize::new(16).unwrap(),
         max_instances: NonZeroUsize::new(8).unwrap(),
@@ -74,21 +93,45 @@ pub fn blueprint(
     limits: Limits,
     tasks: &TaskTracker,
 ) -> Blueprint {
+    let tally = Tally::new(Some(name.into()));
     Blueprint {
         component,
         template: Template {
             app: name.into(),
+            output: output(name, &limits, &tally),
             env: vec![],
             args: vec![],
-            memory: usize::try_from(limits.memory).unwrap(),
+            outbound: outbound(&limits),
+            cpu_time: limits.cpu_time,
+            account: Account::new(limits.cpu_weight),
         },
         limits,
-        tally: Tally::new(Some(name.into())),
+        tally,
+        account: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
     }
+}
+
+/// The guest's output, under these limits.
+pub fn output(name: &str, limits: &Limits, tally: &Arc<Tally>) -> Arc<Source> {
+    let (rate, burst) = (limits.log_rate, limits.log_burst);
+    Arc::new(Source { app: name.into(), rate, burst, tally: tally.clone() })
+}
+
+/// A client that reaches nothing.
+pub fn outbound(limits: &Limits) -> Arc<Outbound> {
+    Outbound::new(&BTreeSet::new(), limits, Tally::new(None), Network::new())
+}
+
+/// Room for one instance, on a node of its own.
+pub async fn room(component: &Component) -> Room {
+    let bounds = Bounds { instance: 64 << 20, app: usize::MAX };
+    let on = (&component.engines, component.kind);
+    let room = Room::take(&Node::new(usize::MAX).account(), bounds, &Tally::new(None), 0, on).await;
+    room.expect("there is room for one")
 }
 
 /// A request for `path` without a body.
@@ -110,6 +153,7 @@ pub fn request(method: http::Method, path: &str, body: WasiBody) -> Request {
             .uri(format!("https://test.localhost{path}"))
             .body(body)
             .unwrap(),
+        permit: None,
     }
 }
 

@@ -135,12 +135,20 @@ component = "apps/kit-p3.wasm"
 impl Server {
     /// Spawns the command and waits until it serves.
     pub fn spawn(command: Command) -> Server {
+        Server::try_spawn(command)
+            .unwrap_or_else(|(status, log)| panic!("it does not start: {status}; its log:\n{log}"))
+    }
+
+    /// Spawns the command and waits until it serves, or ends: with what status and log.
+    pub fn try_spawn(command: Command) -> Result<Server, (ExitStatus, String)> {
         let (child, log) = spawn_logged(command);
         let mut server = Server { child, log, http: unbound(), https: unbound() };
         // The last line of a start, as text or JSON.
         let serving =
             |line: &str| line.contains("INFO  serving") || line.contains("\"message\":\"serving\"");
-        server.wait_for_line(0, "that it serves", serving);
+        if server.find_line(0, serving).is_none() {
+            return Err((server.exit(), server.log().join("\n")));
+        }
         for line in server.log().iter().filter(|line| line.contains("listening")) {
             let Some((before, after)) = line.split_once("://") else { continue };
             let address = after.split(['"', ' ']).next().unwrap_or_default();
@@ -150,7 +158,7 @@ impl Server {
                 false => server.http = address,
             }
         }
-        server
+        Ok(server)
     }
 
     pub fn pid(&self) -> u32 {
@@ -209,18 +217,23 @@ impl Server {
     }
 
     fn wait_for_line(&self, skipped: usize, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        self.find_line(skipped, is_it).unwrap_or_else(|| {
+            panic!("no line with {what:?} in the log:\n{}", self.log().join("\n"))
+        })
+    }
+
+    /// Waits for a line. None where the process ended without it, or it took too long.
+    fn find_line(&self, skipped: usize, is_it: impl Fn(&str) -> bool) -> Option<String> {
         let end = Instant::now() + PATIENCE;
         let mut state = self.log.lock();
         loop {
             if let Some(line) = state.0.iter().skip(skipped).find(|line| is_it(line)) {
-                return line.clone();
+                return Some(line.clone());
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero() && !state.1,
-                "no line with {what:?} in the log:\n{}",
-                state.0.join("\n")
-            );
+            if left.is_zero() || state.1 {
+                return None;
+            }
             state = self.log.grew.wait_timeout(state, left).expect("the log's lock").0;
         }
     }

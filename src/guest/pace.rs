@@ -1,0 +1,218 @@
+//! How a store's guest computes: in slices of a tick, after the first each with a ticket.
+//!
+//! A guest that never computes through a tick, as nearly all do, pays for none
+//! of this but two loads of a flag.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+
+use super::share::{Account, Share, Ticket, Waiting};
+use super::ticker::TICK;
+
+/// One store's pace. Its guest, and who drives that, share it.
+pub struct Pace {
+    share: Arc<Share>,
+    pub account: Arc<Account>,
+    slice: Mutex<Option<Slice>>,
+    /// There is a slice.
+    sliced: AtomicBool,
+    /// The guest stands in a tick and waits for its ticket.
+    waits: AtomicBool,
+}
+
+/// A time of computing whose beginning is known.
+struct Slice {
+    /// `None` where the guest was let in without.
+    ticket: Option<Ticket>,
+    /// It goes on with what a tick had interrupted.
+    continued: bool,
+    /// What the thread had used when it began.
+    since: Duration,
+}
+
+/// What a tick found.
+pub struct Tick {
+    ticket: Option<Ticket>,
+    /// CPU since the slice began.
+    used: Duration,
+    /// The same as a request is charged for it: of what began unseen, a tick for each that
+    /// finds it, which is right on average.
+    pub sampled: Duration,
+}
+
+impl Pace {
+    pub fn new(share: &Arc<Share>, account: &Arc<Account>) -> Arc<Self> {
+        Arc::new(Self {
+            share: share.clone(),
+            account: account.clone(),
+            slice: Mutex::new(None),
+            sliced: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+        })
+    }
+
+    /// Drives what runs the store's guest, when it is its turn.
+    pub async fn drive<T>(&self, guest: impl Future<Output = T>) -> T {
+        let mut guest = pin!(guest);
+        let mut entry = None;
+        poll_fn(|cx| {
+            if self.may_enter(&mut entry, cx).is_pending() {
+                return Poll::Pending;
+            }
+            let _rest = Rest(self);
+            guest.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Whether the guest stands in a tick and waits for its turn to go on.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Relaxed)
+    }
+
+    /// Where guests compute on all cores, an app that has had more than its share waits even
+    /// to begin: short requests, of which no tick would take notice, shall have no more.
+    fn may_enter(&self, entry: &mut Option<Waiting>, cx: &mut Context<'_>) -> Poll<()> {
+        if entry.is_none() {
+            if !self.share.is_saturated() || self.waits() {
+                return Poll::Ready(());
+            }
+            if self.share.admits(&self.account) {
+                self.begin(None, false);
+                return Poll::Ready(());
+            }
+            *entry = Some(self.share.wait(&self.account, None, Duration::ZERO));
+        }
+        match entry.as_mut().map(|waiting| Pin::new(waiting).poll(cx)) {
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(ticket)) => {
+                *entry = None;
+                self.begin(Some(ticket), false);
+                Poll::Ready(())
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// A tick finds the guest computing. It has to [`Self::pass`] then.
+    pub fn tick(&self) -> Tick {
+        let tick = match self.slice().take() {
+            Some(Slice { ticket, continued, since }) => {
+                let used = thread_time().saturating_sub(since);
+                Tick { ticket, used, sampled: if continued { used } else { TICK } }
+            }
+            None => Tick { ticket: None, used: TICK, sampled: TICK },
+        };
+        self.sliced.store(false, Relaxed);
+        self.account.count(tick.sampled);
+        tick
+    }
+
+    /// Waits until it is the guest's turn to go on.
+    pub async fn pass(self: Arc<Self>, tick: Tick) {
+        self.waits.store(true, Relaxed);
+        let mut waiting = self.share.wait(&self.account, tick.ticket, tick.used);
+        let ticket = loop {
+            let ticket = waiting.await;
+            recess().await;
+            match ticket.keep() {
+                Ok(ticket) => break ticket,
+                Err(earlier) => waiting = earlier,
+            }
+        };
+        self.waits.store(false, Relaxed);
+        self.begin(Some(ticket), true);
+    }
+
+    fn begin(&self, ticket: Option<Ticket>, continued: bool) {
+        *self.slice() = Some(Slice { ticket, continued, since: thread_time() });
+        self.sliced.store(true, Relaxed);
+    }
+
+    fn slice(&self) -> MutexGuard<'_, Option<Slice>> {
+        self.slice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The guest does not compute any more: it waits for something, or has ended.
+struct Rest<'a>(&'a Pace);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        if !self.0.sliced.load(Relaxed) {
+            return;
+        }
+        self.0.sliced.store(false, Relaxed);
+        let slice = self.0.slice().take();
+        let Some(Slice { ticket, since, .. }) = slice else { return };
+        let used = thread_time().saturating_sub(since);
+        match ticket {
+            Some(ticket) => ticket.end(used),
+            None => self.0.share.charge(&self.0.account, used),
+        }
+    }
+}
+
+/// Lets the thread look for what has come in, and serve that.
+///
+/// tokio looks at its sockets and timers when nothing else is to be done on the thread, and
+/// wakes those who deferred to that. They are woken last and polled first: to be behind who
+/// was woken by then, it goes to the queue's end once more.
+async fn recess() {
+    let mut looked: Option<Arc<Looked>> = None;
+    poll_fn(|cx| {
+        let looked = looked.get_or_insert_with(|| {
+            let looked = Arc::new(Looked::default());
+            let deferred = Waker::from(looked.clone());
+            let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&deferred));
+            looked
+        });
+        // Each time: a guest goes on in another task when its response has begun.
+        looked.task.register(cx.waker());
+        // Polled again in one go, it has not looked yet.
+        match looked.done.load(SeqCst) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    let mut behind = false;
+    poll_fn(|cx| match std::mem::replace(&mut behind, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Tells a recess that it is over, and the task that it is in by then.
+#[derive(Default)]
+struct Looked {
+    done: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Looked {
+    fn wake(self: Arc<Self>) {
+        self.done.store(true, SeqCst);
+        self.task.wake();
+    }
+}
+
+/// CPU that this thread has used.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to what it is given and keeps no pointer to it.
+    let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    debug_assert_eq!(code, 0, "a thread has a clock");
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+}

@@ -1,0 +1,311 @@
+//! Fair shares of the CPU: which app's guest computes next.
+//!
+//! There are as many tickets as cores. A guest that computes for longer than a
+//! tick goes on only with one, and at each tick hands it to the app that has
+//! had the least for its weight: start-time fair queueing, by app, so that fifty
+//! loops get no more than one. Who queues is asleep, and the runtime's threads
+//! are free for everything else. Knows neither guests nor clocks.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::ticker::TICK;
+
+/// The weight at which virtual time is CPU time.
+const UNIT: u64 = 100;
+
+/// The node's CPU, as guests share it.
+pub struct Share {
+    queue: Mutex<Queue>,
+    /// No ticket is free. A hint for those who need none.
+    saturated: AtomicBool,
+}
+
+/// Times in here are virtual: nanoseconds of CPU by weight.
+struct Queue {
+    /// Tickets that nobody has.
+    free: usize,
+    /// Where the ticket given out last began. Nobody may stand behind it: time that an app
+    /// has not used is no credit.
+    now: u64,
+    arrivals: u64,
+    /// The lines of those who wait, in the order of their apps' turns.
+    lines: BTreeMap<(u64, u64), Line>,
+}
+
+/// Those of one app who wait, by their place.
+struct Line {
+    account: Arc<Account>,
+    waiting: BTreeMap<u64, oneshot::Sender<Ticket>>,
+}
+
+/// One app's share, and what it has had of it.
+#[derive(Debug)]
+pub struct Account {
+    number: u64,
+    weight: AtomicU64,
+    /// When its next turn is. Belongs to the queue's lock.
+    turn: AtomicU64,
+    /// Nanoseconds of CPU.
+    used: AtomicU64,
+}
+
+/// The right to compute for a tick. Dropping it passes it on.
+pub struct Ticket {
+    share: Arc<Share>,
+    account: Arc<Account>,
+    /// Its place in the line, to which it can go back.
+    place: u64,
+    /// The app's turn that it is.
+    turn: u64,
+    /// What the account was charged in advance.
+    charged: u64,
+    /// Nothing is left in it to give back.
+    spent: bool,
+}
+
+/// A place in the queue. Dropping it gives it up.
+pub struct Waiting {
+    share: Arc<Share>,
+    account: Arc<Account>,
+    place: u64,
+    ticket: oneshot::Receiver<Ticket>,
+}
+
+impl Account {
+    /// An app that has used nothing yet.
+    pub fn new(weight: NonZeroUsize) -> Arc<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let account = Self {
+            number: NUMBER.fetch_add(1, Relaxed),
+            weight: AtomicU64::default(),
+            turn: AtomicU64::default(),
+            used: AtomicU64::default(),
+        };
+        account.set_weight(weight);
+        Arc::new(account)
+    }
+
+    /// Its share against those of others, from now on.
+    pub fn set_weight(&self, weight: NonZeroUsize) {
+        self.weight.store(weight.get() as u64, Relaxed);
+    }
+
+    /// CPU that its guests have used, as the ticks show it.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Relaxed))
+    }
+
+    /// Counts CPU that its guests have used.
+    pub fn count(&self, used: Duration) {
+        self.used.fetch_add(nanoseconds(used), Relaxed);
+    }
+
+    fn virtually(&self, time: Duration) -> u64 {
+        nanoseconds(time).saturating_mul(UNIT) / self.weight.load(Relaxed).max(1)
+    }
+}
+
+impl Share {
+    /// The CPU of `cores` cores.
+    pub fn new(cores: usize) -> Arc<Self> {
+        let queue = Queue { free: cores, now: 0, arrivals: 0, lines: BTreeMap::new() };
+        Arc::new(Self { queue: Mutex::new(queue), saturated: AtomicBool::new(cores == 0) })
+    }
+
+    /// Whether guests compute on all cores.
+    pub fn is_saturated(&self) -> bool {
+        self.saturated.load(Relaxed)
+    }
+
+    /// Whether the app may begin something without a ticket: up to a tick ahead of its turn,
+    /// so that one which seldom computes never waits.
+    pub fn admits(&self, account: &Account) -> bool {
+        let mut queue = self.lock();
+        let now = queue.now;
+        let turn = account.turn.load(Relaxed).max(now);
+        queue.move_turn(account, turn);
+        turn <= now.saturating_add(account.virtually(TICK))
+    }
+
+    /// Charges an app for what it used without a ticket.
+    pub fn charge(&self, account: &Account, used: Duration) {
+        let mut queue = self.lock();
+        let turn = account.turn.load(Relaxed).max(queue.now);
+        queue.move_turn(account, turn.saturating_add(account.virtually(used)));
+    }
+
+    /// Queues for a ticket, giving back the one it had, which was `used` so far.
+    ///
+    /// Both at once: a ticket that was free in between would go to an app whose turn is later.
+    pub fn wait(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        had: Option<Ticket>,
+        used: Duration,
+    ) -> Waiting {
+        let mut queue = self.lock();
+        let turn = account.turn.load(Relaxed);
+        let turn = match had {
+            Some(mut had) => {
+                queue.free += 1;
+                had.spent = true;
+                turn.saturating_sub(had.charged)
+            }
+            None => turn,
+        };
+        let turn = turn.saturating_add(account.virtually(used)).max(queue.now);
+        queue.move_turn(account, turn);
+        queue.arrivals += 1;
+        let place = queue.arrivals;
+        self.enqueue(queue, account, place)
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        mut queue: MutexGuard<'_, Queue>,
+        account: &Arc<Account>,
+        place: u64,
+    ) -> Waiting {
+        let (sender, ticket) = oneshot::channel();
+        let key = (account.turn.load(Relaxed), account.number);
+        let new = || Line { account: account.clone(), waiting: BTreeMap::new() };
+        queue.lines.entry(key).or_insert_with(new).waiting.insert(place, sender);
+        let waiting = Waiting { share: self.clone(), account: account.clone(), place, ticket };
+        self.grant(queue);
+        waiting
+    }
+
+    /// Gives free tickets to those whose turn it is.
+    fn grant(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        let mut granted = Vec::new();
+        while queue.free > 0
+            && let Some((account, place, sender)) = queue.next()
+        {
+            queue.free -= 1;
+            let turn = account.turn.load(Relaxed);
+            queue.now = queue.now.max(turn);
+            let charged = account.virtually(TICK);
+            queue.move_turn(&account, turn.saturating_add(charged));
+            let ticket =
+                Ticket { share: self.clone(), account, place, turn, charged, spent: false };
+            granted.push((sender, ticket));
+        }
+        self.saturated.store(queue.free == 0, Relaxed);
+        drop(queue);
+        // Not under the lock: who has given up meanwhile drops its ticket, which takes it.
+        for (sender, ticket) in granted {
+            let _ = sender.send(ticket);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Takes out the first in the line of the app whose turn is next.
+    fn next(&mut self) -> Option<(Arc<Account>, u64, oneshot::Sender<Ticket>)> {
+        let mut line = self.lines.first_entry()?;
+        let account = line.get().account.clone();
+        let (place, sender) = line.get_mut().waiting.pop_first()?;
+        if line.get().waiting.is_empty() {
+            line.remove();
+        }
+        Some((account, place, sender))
+    }
+
+    /// Sets when an app's next turn is.
+    fn move_turn(&mut self, account: &Account, turn: u64) {
+        let before = account.turn.swap(turn, Relaxed);
+        if turn != before
+            && let Some(line) = self.lines.remove(&(before, account.number))
+        {
+            self.lines.insert((turn, account.number), line);
+        }
+    }
+}
+
+impl Ticket {
+    /// Goes back to its place when an app has come meanwhile whose turn is earlier.
+    ///
+    /// # Errors
+    /// The place to wait at.
+    pub fn keep(mut self) -> Result<Self, Waiting> {
+        let share = self.share.clone();
+        let mut queue = share.lock();
+        match queue.lines.first_key_value() {
+            Some((&(turn, _), _)) if turn < self.turn => {}
+            _ => {
+                drop(queue);
+                return Ok(self);
+            }
+        }
+        queue.free += 1;
+        self.spent = true;
+        let turn = self.account.turn.load(Relaxed).saturating_sub(self.charged);
+        queue.move_turn(&self.account, turn);
+        Err(share.enqueue(queue, &self.account, self.place))
+    }
+
+    /// Gives it back after it was used for so long.
+    pub fn end(mut self, used: Duration) {
+        self.give_back(used);
+    }
+
+    fn give_back(&mut self, used: Duration) {
+        if std::mem::replace(&mut self.spent, true) {
+            return;
+        }
+        let mut queue = self.share.lock();
+        queue.free += 1;
+        let turn = self.account.turn.load(Relaxed).saturating_sub(self.charged);
+        queue.move_turn(&self.account, turn.saturating_add(self.account.virtually(used)));
+        self.share.grant(queue);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.give_back(Duration::ZERO);
+    }
+}
+
+impl Future for Waiting {
+    type Output = Ticket;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ticket> {
+        match Pin::new(&mut self.ticket).poll(cx) {
+            Poll::Ready(Ok(ticket)) => Poll::Ready(ticket),
+            // Its sender is in the line for as long as we are: never taken out unsent.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let key = self.account.number;
+        let mut queue = self.share.lock();
+        let key = (self.account.turn.load(Relaxed), key);
+        if let Some(line) = queue.lines.get_mut(&key) {
+            line.waiting.remove(&self.place);
+            if line.waiting.is_empty() {
+                queue.lines.remove(&key);
+            }
+        }
+        // A ticket that was sent meanwhile goes on as the channel drops it.
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

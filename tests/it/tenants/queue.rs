@@ -1,0 +1,1 @@
+//! `max_in_flight`, `queue` and `queue_timeout`.
