@@ -229,7 +229,8 @@ mod tests {
         let rate = usize::try_from(activity.limits.min_body_rate).unwrap();
         tokio::spawn(async move {
             for _ in 0..1000 {
-                client.send(rate * 2).unwrap();
+                // A little more, as timers count in milliseconds.
+                client.send(rate * 2 + 2).unwrap();
                 sleep(SECOND * 2).await;
             }
         });
