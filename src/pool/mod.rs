@@ -33,6 +33,7 @@ pub use body::Body;
 pub use exchange::Cut as BodyError;
 pub use instance::Blueprint;
 
+use crate::config::Limits;
 use crate::guest::store::Chunks;
 use crate::limit::Tally;
 use crate::request_id::RequestId;
@@ -168,9 +169,18 @@ impl Pool {
 
     /// What of the app is counted, and how often it may be warned about.
     pub fn tally(&self) -> &Arc<Tally> {
+        &self.blueprint().tally
+    }
+
+    /// What the app may use. Those of bodies are for the server to see to.
+    pub fn limits(&self) -> &Limits {
+        &self.blueprint().limits
+    }
+
+    fn blueprint(&self) -> &Blueprint {
         match &*self.0 {
-            Kind::Exclusive(pool) => &pool.blueprint.tally,
-            Kind::Shared(pool) => &pool.blueprint.tally,
+            Kind::Exclusive(pool) => &pool.blueprint,
+            Kind::Shared(pool) => &pool.blueprint,
         }
     }
 

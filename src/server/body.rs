@@ -15,10 +15,10 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::access::Record;
 use super::activity::{Activity, Running};
+use super::sizes::{Allowance, Broken, Overflow, TooLarge, capped};
 use super::stream::Pace;
 use crate::generation::Generation;
-use crate::limit::Tally;
-use crate::pool::{self, BodyError};
+use crate::pool;
 use crate::request_id::RequestId;
 
 /// The body of an answer. With it goes what must last as long as the answer does.
@@ -38,7 +38,7 @@ pub struct Body {
 }
 
 enum Source {
-    Guest(pool::Body, Arc<Tally>),
+    Guest(pool::Body, Allowance),
     /// Where an answer has no body, whatever the guest wrote.
     None,
     Page(Option<Bytes>),
@@ -47,13 +47,13 @@ enum Source {
 impl Body {
     pub fn guest(
         body: pool::Body,
-        tally: Arc<Tally>,
+        allowance: Allowance,
         id: RequestId,
         record: Option<Box<Record>>,
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
-        Body::new(Source::Guest(body, tally), id, record, running, generation)
+        Body::new(Source::Guest(body, allowance), id, record, running, generation)
     }
 
     /// A page of our own.
@@ -93,16 +93,16 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
-            Source::Guest(body, _) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
+            Source::Guest(body, allowance) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => allowance.judge(frame),
                 Poll::Pending => {
                     this.pace.as_ref().inspect(|pace| pace.waits_for_guest());
                     return Poll::Pending;
@@ -114,8 +114,8 @@ impl http_body::Body for Body {
         this.pace.as_ref().inspect(|pace| pace.waits_for_client());
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
-            if let Source::Guest(_, tally) = &this.source
-                && tally.may_warn()
+            if let Source::Guest(_, allowance) = &this.source
+                && allowance.tally.may_warn()
             {
                 warn!(request = %this.id, %error, "answer cut short");
             }
@@ -174,12 +174,12 @@ impl Upload {
         Upload { body, http2, ended, activity }
     }
 
-    /// As guests take it.
-    pub fn into_guest(self) -> WasiBody {
+    /// As guests take it, and what tells when it is larger than `max` bytes; see [`capped`].
+    pub fn into_guest(self, max: u64) -> Result<(WasiBody, Option<Arc<Overflow>>), TooLarge> {
         if self.ended {
-            return Empty::new().map_err(|never| match never {}).boxed_unsync();
+            return Ok((Empty::new().map_err(|never| match never {}).boxed_unsync(), None));
         }
-        self.boxed_unsync()
+        capped(self, max)
     }
 }
 

@@ -25,6 +25,7 @@ use super::activity::{Activity, CLOSE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, Limit
 use super::body::Body;
 use super::frames::Frames;
 use super::listener::Scheme;
+use super::sizes::head_end;
 use super::stream::limited;
 use super::{service, tls};
 use crate::config::Host;
@@ -35,12 +36,11 @@ use crate::shutdown::Shutdown;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's line and headers, and of a chunked body's trailers.
-const HEAD_MAX: usize = 32 * 1024;
-
-/// Bytes of HTTP/1 that are read ahead, or wait to be written. The number of
-/// headers is bounded by hyper at 100: to set that would cost an allocation per request.
+/// Bytes of HTTP/1 that are read ahead, or wait to be written.
 const BUFFER_MAX: usize = 256 * 1024;
+
+/// As many headers hyper takes by itself. To set another number costs an allocation per request.
+const HYPER_HEADERS_MAX: usize = 100;
 
 /// Requests that run at once on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
@@ -105,6 +105,13 @@ pub struct Client {
     pub tally: Arc<Tally>,
 }
 
+impl Client {
+    /// Counts in `tally` that this client has reached a limit.
+    pub fn reached(&self, tally: &Tally, limit: limit::Limit) {
+        tally.reached(limit, self.address.to_str().unwrap_or_default());
+    }
+}
+
 impl Front {
     pub fn new(current: Arc<Current>, shutdown: Shutdown) -> io::Result<Front> {
         let tls = tls::configure(Arc::clone(&current)).map_err(io::Error::other)?;
@@ -113,14 +120,11 @@ impl Front {
         http1
             .timer(TokioTimer::new())
             // `Activity` has the limit on heads, and on the idle time before them.
-            .header_read_timeout(None)
-            .max_header_size(HEAD_MAX)
-            .max_buf_size(BUFFER_MAX);
+            .header_read_timeout(None);
 
         let mut http2 = http2::Builder::new(Spawn(shutdown.clone()));
         http2
             .timer(TokioTimer::new())
-            .max_header_list_size(HEAD_MAX as u32)
             .header_table_size(HEADER_TABLE_MAX)
             .max_frame_size(FRAME_MAX)
             .max_concurrent_streams(STREAMS_MAX)
@@ -175,7 +179,7 @@ impl Front {
             }
         };
         if let Err(reason) = ended {
-            if let Some(limit) = reason.flood() {
+            if let Some(limit) = reason.limit() {
                 self.tally.reached(limit, client);
             }
             // The client's doing or its network's, and no news on a public address.
@@ -208,12 +212,21 @@ impl Front {
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)
         });
+        let allowed = &self.current.load().config.clients;
+        let head_end = head_end(allowed);
         if http2 {
-            let ended = self.drive(self.http2.serve_connection(io, respond), &activity).await;
+            let mut http2 = self.http2.clone();
+            http2.max_header_list_size(u32::try_from(head_end).unwrap_or(u32::MAX));
+            let ended = self.drive(http2.serve_connection(io, respond), &activity).await;
             // hyper is told of an error of the socket, and keeps no more of it than its text.
             activity.flood().map_or(ended, |limit| Err(End::Flood(limit)))
         } else {
-            self.drive(self.http1.serve_connection(io, respond), &activity).await
+            let mut http1 = self.http1.clone();
+            http1.max_header_size(head_end).max_buf_size(BUFFER_MAX.max(head_end));
+            if allowed.max_headers.get() > HYPER_HEADERS_MAX {
+                http1.max_headers(allowed.max_headers.get());
+            }
+            self.drive(http1.serve_connection(io, respond), &activity).await
         }
     }
 
@@ -302,10 +315,11 @@ enum End {
 }
 
 impl End {
-    /// What the client overdid, whether we noticed or h2.
-    fn flood(&self) -> Option<limit::Limit> {
+    /// What the client overdid, whether we noticed, or hyper or h2.
+    fn limit(&self) -> Option<limit::Limit> {
         match self {
             End::Flood(limit) => Some(*limit),
+            End::Http(error) if error.is_parse_too_large() => Some(limit::Limit::MaxHead),
             End::Http(error) => error
                 .source()
                 .and_then(|cause| cause.downcast_ref::<h2::Error>())

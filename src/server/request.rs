@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{
+    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
@@ -30,10 +32,22 @@ pub fn judge(parts: &Parts) -> Result<(), Refusal> {
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
+    // Methods mind their case, and not all that read them do.
+    if !parts.method.as_str().bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'-' | b'_')) {
+        return Err(Refusal::Malformed("a method is written in capital letters"));
+    }
     if !parts.uri.path().starts_with('/') {
         return Err(Refusal::Malformed("the path does not begin with /"));
     }
-    Ok(())
+    // hyper looks at the last one only. What else there is would reach a guest as if it were its body.
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Err(Refusal::Malformed("no transfer encoding but chunked is understood"))
+        }
+        (Some(_), Some(_)) => Err(Refusal::Malformed("there is more than one Transfer-Encoding")),
+        _ => Ok(()),
+    }
 }
 
 /// Whom a request is for.

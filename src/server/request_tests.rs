@@ -73,7 +73,32 @@ fn tunnels_and_echoes_are_not_served() {
         assert!(matches!(judge(&parts), Err(Refusal::Method)));
     }
     assert!(matches!(judge(&head("*", &["a.test"])), Err(Refusal::Malformed(_))));
+    for (method, good) in [("PROPFIND", true), ("M-SEARCH", true), ("get", false), ("GE1", false)] {
+        let mut parts = head("/", &["a.test"]);
+        parts.method = Method::from_bytes(method.as_bytes()).unwrap();
+        assert_eq!(judge(&parts).is_ok(), good, "{method}");
+    }
     assert!(judge(&head("/", &["a.test"])).is_ok());
+}
+
+#[test]
+fn chunked_is_the_only_transfer_encoding() {
+    let judged = |codings: &[&str]| {
+        let mut parts = head("/", &["a.test"]);
+        for coding in codings {
+            parts.headers.append(TRANSFER_ENCODING, coding.parse().unwrap());
+        }
+        judge(&parts).is_ok()
+    };
+    assert!(judged(&[]) && judged(&["chunked"]) && judged(&["Chunked"]));
+    for codings in [
+        &["gzip, chunked"][..],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+    ] {
+        assert!(!judged(codings), "{codings:?}");
+    }
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub enum Refusal {
     Method,
     /// Sent over a connection whose certificate is another host's.
     Misdirected,
+    /// The target has more bytes than targets may have.
+    LongTarget,
+    /// There are more headers, or larger ones, than there may be.
+    LargeHead(&'static str),
     /// The app's component is missing or bad.
     NotLoaded,
     /// The guest's answer is none.
@@ -52,6 +56,8 @@ impl Refusal {
             Refusal::Misdirected => {
                 (StatusCode::MISDIRECTED_REQUEST, "this connection is for another host")
             }
+            Refusal::LongTarget => (StatusCode::URI_TOO_LONG, "the request's target is too long"),
+            Refusal::LargeHead(reason) => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason),
             Refusal::NotLoaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the application is not loaded")
             }
@@ -81,7 +87,14 @@ impl Refusal {
     /// Whether what follows on the connection cannot be trusted, or is not worth reading.
     fn closes(&self) -> bool {
         // After a CONNECT the client may go on as if in its tunnel.
-        matches!(self, Refusal::Malformed(_) | Refusal::Method | Refusal::Pool(Failure::TooLarge))
+        matches!(
+            self,
+            Refusal::Malformed(_)
+                | Refusal::Method
+                | Refusal::LongTarget
+                | Refusal::LargeHead(_)
+                | Refusal::Pool(Failure::TooLarge)
+        )
     }
 
     /// The page, as the client's Accept header prefers it.
@@ -184,6 +197,8 @@ mod tests {
             (Refusal::UnknownPath, 404),
             (Refusal::Method, 405),
             (Refusal::Misdirected, 421),
+            (Refusal::LongTarget, 414),
+            (Refusal::LargeHead("no"), 431),
             (Refusal::NotLoaded, 503),
             (Refusal::BadAnswer, 502),
             (Refusal::Pool(Failure::Busy { retry_after: Duration::from_secs(1) }), 503),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_LENGTH};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,6 +17,7 @@ use super::body::{Body, Upload};
 use super::connection::Client;
 use super::request::{Named, judge, named, prepare, strip_answer};
 use super::response::Refusal;
+use super::sizes::{Allowance, TooLarge, judge_head};
 use crate::generation::{Generation, Route};
 use crate::limit::Limit;
 use crate::pool::{self, Answer, Failure};
@@ -41,20 +42,16 @@ pub async fn respond(
     let is_head = request.method() == Method::HEAD;
 
     let mut response = match ask(&client, &generation, id, request, record.as_deref_mut()).await {
-        Ok(answer) => {
+        Ok((answer, allowance)) => {
             let (mut head, body) = answer.http.into_parts();
             strip_answer(&mut head.headers);
             if let Some(record) = &mut record {
-                let declared = head
-                    .headers
-                    .get(CONTENT_LENGTH)
-                    .and_then(|length| length.to_str().ok()?.parse().ok());
                 record.instance = Some(answer.instance);
-                record.answered(head.status, declared.or(body.size_hint().exact()));
+                record.answered(head.status, length(&head.headers, &body));
             }
             Response::from_parts(
                 head,
-                Body::guest(body, answer.tally, id, record, running, generation),
+                Body::guest(body, allowance, id, record, running, generation),
             )
         }
         Err(refusal) => {
@@ -90,6 +87,17 @@ fn leave_out_content(response: &mut Response<Body>, is_head: bool) {
     response.body_mut().leave_out();
 }
 
+/// What an answer says or shows to be its body's length.
+fn length(headers: &HeaderMap, body: &pool::Body) -> Option<u64> {
+    let declared = headers.get(CONTENT_LENGTH);
+    declared.and_then(|length| length.to_str().ok()?.parse().ok()).or(body.size_hint().exact())
+}
+
+/// Whether an answer is known to be longer than answers may be, before any of it is sent.
+fn is_longer(answer: &Answer, max: u64) -> bool {
+    length(answer.http.headers(), answer.http.body()).is_some_and(|length| length > max)
+}
+
 /// What a request of an HTTP/2 client holds while a guest works for it.
 ///
 /// A stream that the client resets makes room for another one at once, but its
@@ -100,7 +108,7 @@ async fn enter(client: &Client) -> Result<Option<OwnedSemaphorePermit>, Refusal>
     if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
         return Ok(Some(permit));
     }
-    client.tally.reached(Limit::H2Abandoned, client.address.to_str().unwrap_or_default());
+    client.reached(&client.tally, Limit::H2Abandoned);
     match timeout(ROOM_TIMEOUT, Arc::clone(room).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(Some(permit)),
         Ok(Err(_)) | Err(_) => Err(Refusal::Pool(Failure::Busy { retry_after: ROOM_TIMEOUT })),
@@ -114,10 +122,14 @@ async fn ask(
     id: RequestId,
     request: Request<Incoming>,
     mut record: Option<&mut Record>,
-) -> Result<Answer, Refusal> {
+) -> Result<(Answer, Allowance), Refusal> {
     let (mut head, body) = request.into_parts();
     let http2 = head.version == Version::HTTP_2;
     let body = Upload::new(body, http2, &client.activity);
+    judge_head(&head, &generation.config.clients).map_err(|(refusal, limit)| {
+        client.reached(&client.tally, limit);
+        refusal
+    })?;
     judge(&head)?;
     let Named { authority, host } = named(&head, client.scheme, http2)?;
 
@@ -140,10 +152,34 @@ async fn ask(
 
     let app = app?;
     let pool = app.pool.as_ref().ok_or(Refusal::NotLoaded)?;
+    let (tally, limits) = (pool.tally(), pool.limits());
+    let too_large = || {
+        client.reached(tally, Limit::MaxRequestBody);
+        Refusal::Pool(Failure::TooLarge)
+    };
+    let (body, overflow) =
+        body.into_guest(limits.max_request_body).map_err(|TooLarge| too_large())?;
+    let is_head = head.method == Method::HEAD;
     prepare(&mut head, authority, client.scheme, &client.address, id)?;
     let permit = enter(client).await?;
-    let request = pool::Request { id, http: Request::from_parts(head, body.into_guest()), permit };
-    match pool.handle(request).await {
+    let request = pool::Request { id, http: Request::from_parts(head, body), permit };
+    let handled = match &overflow {
+        None => pool.handle(request).await,
+        // Whatever the guest makes of it, what the client did wrong is the better answer.
+        Some(overflow) => tokio::select! {
+            biased;
+            handled = pool.handle(request) => handled,
+            () = overflow.happened() => Err(Failure::TooLarge),
+        },
+    };
+    if overflow.as_ref().is_some_and(|overflow| overflow.is_over()) {
+        return Err(too_large());
+    }
+    match handled {
+        Ok(answer) if !is_head && is_longer(&answer, limits.max_response_body) => {
+            client.reached(tally, Limit::MaxResponseBody);
+            Err(Refusal::BadAnswer)
+        }
         // A guest's 1xx would be taken for the answer by hyper, and 101 for a tunnel by the client.
         Ok(answer) if answer.http.status().is_informational() => {
             if answer.tally.may_warn() {
@@ -151,7 +187,10 @@ async fn ask(
             }
             Err(Refusal::BadAnswer)
         }
-        Ok(answer) => Ok(answer),
+        Ok(answer) => {
+            let tally = Arc::clone(&answer.tally);
+            Ok((answer, Allowance::new(limits.max_response_body, overflow, tally)))
+        }
         Err(failure) => {
             // A client is not told why, so the log is. A busy app would fill it, and has its access lines.
             if let Failure::Guest(reason) = &failure

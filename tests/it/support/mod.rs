@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod client;
 pub mod connection;
 pub mod holds;
+pub mod nginx;
 pub mod origin;
 pub mod pool;
 pub mod python;
