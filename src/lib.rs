@@ -39,6 +39,8 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 pub mod generation;
 pub mod guest;
 pub mod limit;

@@ -42,7 +42,7 @@ impl Config {
 }
 
 /// Reads the `text` of a manifest that the user calls `path`.
-pub(super) fn from_text(path: &Path, absolute: PathBuf, text: &str) -> Result<Config, Problems> {
+pub(crate) fn from_text(path: &Path, absolute: PathBuf, text: &str) -> Result<Config, Problems> {
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let source = Source::new(path, &dir, text);
     let tree = parse(&source, text)?;

@@ -33,6 +33,8 @@ use std::time::Duration;
 pub use app::{App, AppName, Limits, Profile};
 pub use clients::{Clients, Compile};
 pub use host::Host;
+#[cfg(any(fuzzing, test))]
+pub(crate) use manifest::from_text as manifest_from_text;
 pub use origin::{Origin, OriginScheme};
 pub use paths::Paths;
 pub use pattern::{HostPattern, InvalidHost};

@@ -185,7 +185,10 @@ impl Parts {
         let file = path.to_owned();
         let file = blocking(move || files::open(&file)).await;
         let file = file.map_err(|error| ComponentError::Unreadable(error.to_string()))?;
-        let code = self.compiler.compile(file, &order.limits, threads).await?;
+        let code = match self.compiler.compile(file, &order.limits, threads).await {
+            Ok(code) => code,
+            Err(error) => return Err(self.refuse(order, error).await),
+        };
         if code.label.component != order.digest {
             return Err(ComponentError::Unreadable("it changed while it was read".into()));
         }
@@ -200,5 +203,14 @@ impl Parts {
         let component = component.await?;
         info!(component = %path.display(), elapsed = ?started.elapsed(), "compiled a component");
         Ok(Arc::new(component))
+    }
+
+    /// Remembers that a component is too dear.
+    async fn refuse(&self, order: &Order, error: ComponentError) -> ComponentError {
+        if let (Some(cache), &ComponentError::TooDear { limit, .. }) = (&self.cache, &error) {
+            let (cache, order, engines) = (cache.clone(), order.clone(), self.engines.id());
+            blocking(move || cache.refuse(&engines, &order.digest, &order.limits, limit)).await;
+        }
+        error
     }
 }

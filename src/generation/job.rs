@@ -169,20 +169,14 @@ impl Job {
         if let Some(component) = self.known.get(&digest) {
             return Some(Ok(component));
         }
-        let builder = self.builder.clone();
-        let started = Instant::now();
-        let cached = blocking(move || {
-            let cache = builder.cache.as_ref()?;
-            cache.load(&builder.engines, &digest).map(Arc::new)
-        });
-        if let Some(component) = cached.await {
-            info!(app = %self.name, elapsed = ?started.elapsed(), "loaded compiled code");
-            self.known.add(&component);
-            return Some(Ok(component));
-        }
         let order = Order { digest, limits: self.compile.clone() };
-        let path = &self.settings.component.value;
-        let compiled = self.builder.compilations.get(order, path, self.is_first).await?;
+        let compiled = match self.cached(&order).await {
+            Some(compiled) => compiled,
+            None => {
+                let path = &self.settings.component.value;
+                self.builder.compilations.get(order, path, self.is_first).await?
+            }
+        };
         match &compiled {
             Ok(component) => self.known.add(component),
             Err(ComponentError::TooDear { limit, .. }) => {
@@ -191,6 +185,24 @@ impl Job {
             Err(_) => {}
         }
         Some(compiled)
+    }
+
+    /// What the cache knows of it.
+    async fn cached(&self, order: &Order) -> Option<Compiled> {
+        let (builder, order) = (self.builder.clone(), order.clone());
+        let started = Instant::now();
+        let cached = blocking(move || {
+            let (cache, engines) = (builder.cache.as_ref()?, &builder.engines);
+            match cache.load(engines, &order.digest) {
+                Some(component) => Some(Ok(Arc::new(component))),
+                None => cache.refusal(&engines.id(), &order.digest, &order.limits).map(Err),
+            }
+        });
+        let cached = cached.await;
+        if let Some(Ok(_)) = cached {
+            info!(app = %self.name, elapsed = ?started.elapsed(), "loaded compiled code");
+        }
+        cached
     }
 
     /// A pool for the component, which has been started once as proof.

@@ -5,10 +5,12 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
 
 use super::share::{Account, Share, Ticket, Waiting};
 use super::ticker::TICK;
@@ -164,17 +166,20 @@ impl Drop for Rest<'_> {
 /// was woken by then, it goes to the queue's end once more.
 async fn recess() {
     let mut looked: Option<Arc<Looked>> = None;
-    poll_fn(|cx| match &looked {
-        None => {
-            let waker = Arc::new(Looked { done: false.into(), task: cx.waker().clone() });
-            let deferred = Waker::from(waker.clone());
+    poll_fn(|cx| {
+        let looked = looked.get_or_insert_with(|| {
+            let looked = Arc::new(Looked::default());
+            let deferred = Waker::from(looked.clone());
             let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&deferred));
-            looked = Some(waker);
-            Poll::Pending
-        }
+            looked
+        });
+        // Each time: a guest goes on in another task when its response has begun.
+        looked.task.register(cx.waker());
         // Polled again in one go, it has not looked yet.
-        Some(waker) if !waker.done.load(Relaxed) => Poll::Pending,
-        Some(_) => Poll::Ready(()),
+        match looked.done.load(SeqCst) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     })
     .await;
     let mut behind = false;
@@ -188,16 +193,17 @@ async fn recess() {
     .await;
 }
 
-/// Tells a recess that it is over, and its task.
+/// Tells a recess that it is over, and the task that it is in by then.
+#[derive(Default)]
 struct Looked {
     done: AtomicBool,
-    task: Waker,
+    task: AtomicWaker,
 }
 
 impl Wake for Looked {
     fn wake(self: Arc<Self>) {
-        self.done.store(true, Relaxed);
-        self.task.wake_by_ref();
+        self.done.store(true, SeqCst);
+        self.task.wake();
     }
 }
 

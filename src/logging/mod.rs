@@ -20,6 +20,8 @@ use tracing_appender::non_blocking::WorkerGuard;
 use crate::config::{Log, LogLevel};
 use file::RollingFile;
 use line::Lines;
+#[cfg(any(fuzzing, test))]
+pub(crate) use line::write_value;
 use queue::Queue;
 
 /// The target of access-log lines. They go to the file alone where there is one.

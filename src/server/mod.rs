@@ -19,4 +19,6 @@ mod sizes;
 mod stream;
 mod tls;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use frames::Frames;
 pub use listener::{BindError, Bound, Listeners, Scheme, serve};

@@ -8,10 +8,9 @@ use aws_lc_rs::{hmac, rand};
 use tracing::warn;
 
 use super::{check_file, open};
-use crate::guest::code::Label;
 use crate::guest::files::write_by_rename;
 
-/// Bytes of the seal upon a label, HMAC-SHA256.
+/// Bytes of a seal, HMAC-SHA256.
 pub const SEAL: usize = 32;
 
 const KEY: usize = 32;
@@ -39,14 +38,14 @@ impl Key {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
     }
 
-    pub fn seal(&self, label: &Label) -> [u8; SEAL] {
-        let tag = hmac::sign(&self.0, &label.to_bytes());
+    pub fn seal(&self, bytes: &[u8]) -> [u8; SEAL] {
+        let tag = hmac::sign(&self.0, bytes);
         std::array::from_fn(|i| tag.as_ref()[i])
     }
 
-    /// Whether this key made `seal` for `label`.
-    pub fn made(&self, seal: &[u8; SEAL], label: &Label) -> bool {
-        hmac::verify(&self.0, &label.to_bytes(), seal).is_ok()
+    /// Whether this key made `seal` for `bytes`.
+    pub fn made(&self, seal: &[u8; SEAL], bytes: &[u8]) -> bool {
+        hmac::verify(&self.0, bytes, seal).is_ok()
     }
 }
 

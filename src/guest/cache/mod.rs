@@ -9,6 +9,7 @@
 //! the key beside it. Whatever is not as it should be is compiled again.
 
 mod key;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -78,7 +79,7 @@ impl Cache {
             write_by_rename(&path, |file| {
                 (&code.file).seek(SeekFrom::Start(0))?;
                 io::copy(&mut &code.file, file)?;
-                file.write_all(&self.key.seal(&code.label))
+                file.write_all(&self.key.seal(&code.label.to_bytes()))
             })
         });
         match kept {
@@ -135,7 +136,7 @@ impl Cache {
         let mut seal = [0; SEAL];
         (&code.file).seek(SeekFrom::Start(end))?;
         (&code.file).read_exact(&mut seal)?;
-        if !self.key.made(&seal, &code.label) {
+        if !self.key.made(&seal, &code.label.to_bytes()) {
             return Err(io::Error::other("it was not put there by this tidegate"));
         }
         // Only tells `prune` what is in use; a failure costs a compilation later.

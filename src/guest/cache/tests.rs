@@ -1,6 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::config::Compile;
+use crate::guest::ComponentError;
+use crate::limit::Limit;
 
 /// A cache with files of 100 bytes that were last used so many seconds ago.
 fn cache(files: &[(&str, u64)]) -> (tempfile::TempDir, Cache) {
@@ -83,5 +86,39 @@ fn a_key_that_others_could_know_is_replaced() {
     for wrong in [&fourth[..31], b"", &[&fourth[..], b"x"].concat()] {
         fs::write(&path, wrong).unwrap();
         assert_ne!(key(), wrong, "it is no key");
+    }
+}
+
+#[test]
+fn what_was_too_dear_is_remembered_for_its_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let [engines, one, two] = [b"engines", b"the one", b"another"].map(|it| Digest::of(it));
+    let limits = Compile::default();
+    cache.refuse(&engines, &one, &limits, Limit::CompileTimeout);
+    assert!(cache.refusal(&engines, &one, &limits).is_none(), "the machine may have been busy");
+
+    for limit in [Limit::CompileCpuTime, Limit::CompileMemory] {
+        cache.refuse(&engines, &one, &limits, limit);
+        match cache.refusal(&engines, &one, &limits) {
+            Some(ComponentError::TooDear { limit: remembered, .. }) => {
+                assert_eq!(remembered, limit)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let more = Compile { memory: limits.memory + 1, ..limits.clone() };
+    assert!(cache.refusal(&engines, &one, &more).is_none(), "other limits");
+    assert!(cache.refusal(&engines, &two, &limits).is_none(), "another component");
+    assert!(cache.refusal(&two, &one, &limits).is_none(), "other engines");
+
+    let [file] = fs::read_dir(&cache.dir).unwrap().collect::<Vec<_>>().try_into().unwrap();
+    let path = file.unwrap().path();
+    let good = fs::read(&path).unwrap();
+    for at in 0..good.len() {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        assert!(cache.refusal(&engines, &one, &limits).is_none(), "byte {at}");
     }
 }

@@ -3,7 +3,6 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use super::Bounds;
 use super::child::{NO_MEMORY, NO_ROOM, REFUSED};
 use crate::config::{Compile, duration_text, size_text};
 use crate::guest::ComponentError;
@@ -16,7 +15,7 @@ const MAX_WORDS: usize = 300;
 const OUT_OF_MEMORY: &str = "memory allocation of ";
 
 /// What `status` means, with what the child wrote to standard output and error.
-pub fn of(status: ExitStatus, output: &[u8], log: &[u8], bounds: &Bounds) -> ComponentError {
+pub fn of(status: ExitStatus, output: &[u8], log: &[u8], limits: &Compile) -> ComponentError {
     let log = String::from_utf8_lossy(log);
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     match (code, status.signal()) {
@@ -24,11 +23,9 @@ pub fn of(status: ExitStatus, output: &[u8], log: &[u8], bounds: &Bounds) -> Com
             Ok(refusal) => refusal,
             Err(_) => failed("gave no reason that can be read", &log),
         },
-        (_, Some(libc::SIGXCPU)) => {
-            too_dear(Limit::CompileCpuTime, format!("{}s of CPU", bounds.cpu_time))
-        }
-        (Some(NO_MEMORY), _) => out_of_memory(bounds),
-        _ if log.contains(OUT_OF_MEMORY) => out_of_memory(bounds),
+        (_, Some(libc::SIGXCPU)) => too_dear(Limit::CompileCpuTime, limits),
+        (Some(NO_MEMORY), _) => too_dear(Limit::CompileMemory, limits),
+        _ if log.contains(OUT_OF_MEMORY) => too_dear(Limit::CompileMemory, limits),
         (Some(NO_ROOM), _) => {
             let most = size_text(super::MAX_CODE);
             ComponentError::Compile(format!("it becomes more than {most} of code"))
@@ -41,16 +38,13 @@ pub fn of(status: ExitStatus, output: &[u8], log: &[u8], bounds: &Bounds) -> Com
     }
 }
 
-/// The child was still at it when its time was over.
-pub fn timed_out(limits: &Compile) -> ComponentError {
-    too_dear(Limit::CompileTimeout, duration_text(limits.timeout))
-}
-
-fn out_of_memory(bounds: &Bounds) -> ComponentError {
-    too_dear(Limit::CompileMemory, format!("{} of memory", size_text(bounds.memory)))
-}
-
-fn too_dear(limit: Limit, used: String) -> ComponentError {
+/// A compilation reached `limit`.
+pub fn too_dear(limit: Limit, limits: &Compile) -> ComponentError {
+    let used = match limit {
+        Limit::CompileCpuTime => format!("{} of CPU", duration_text(limits.cpu_time)),
+        Limit::CompileMemory => format!("{} of memory", size_text(limits.memory)),
+        _ => duration_text(limits.timeout),
+    };
     ComponentError::TooDear { limit, used }
 }
 
@@ -66,10 +60,9 @@ fn failed(how: &str, log: &str) -> ComponentError {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { cpu_time: 120, memory: 2 << 30, threads: 1, parent: 1 };
-
     fn said(status: i32, output: &str, log: &str) -> String {
-        of(ExitStatus::from_raw(status), output.as_bytes(), log.as_bytes(), &BOUNDS).to_string()
+        of(ExitStatus::from_raw(status), output.as_bytes(), log.as_bytes(), &Compile::default())
+            .to_string()
     }
 
     #[test]
@@ -81,7 +74,7 @@ mod tests {
         for (status, output, log, words) in [
             (exit(REFUSED), &*refusal, "", "the file is empty"),
             (exit(REFUSED), "not JSON", "", "gave no reason that can be read"),
-            (libc::SIGXCPU, "", "", "it took more than 120s of CPU (compile.cpu_time)"),
+            (libc::SIGXCPU, "", "", "it took more than 2m of CPU (compile.cpu_time)"),
             (exit(NO_MEMORY), "", "", "it took more than 2GiB of memory (compile.memory)"),
             (libc::SIGABRT, "", aborted, "it took more than 2GiB of memory (compile.memory)"),
             (exit(NO_ROOM), "", "", "it becomes more than 512MiB of code"),

@@ -21,11 +21,13 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 pub use child::{Bounds, run};
+pub use failure::too_dear;
 pub use translate::compile;
 
 use super::ComponentError;
 use super::code::{Code, memory_file};
 use crate::config::Compile;
+use crate::limit::Limit;
 
 /// Bytes of compiled code: what more is refused. 256 MiB of wasm, the largest
 /// component, may make more; the largest known one, Python's runtime, makes 60 MiB.
@@ -92,7 +94,7 @@ impl Compiler {
             Err(_) => {
                 // Only once it is gone does the next one take its core.
                 child.kill().await.map_err(|e| failed("cannot be killed", e))?;
-                return Err(failure::timed_out(limits));
+                return Err(too_dear(Limit::CompileTimeout, limits));
             }
         };
         let output = tokio::task::spawn_blocking(move || match status.success() {
@@ -101,7 +103,7 @@ impl Compiler {
         });
         match output.await.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {
             Ok(Ok(code)) => Ok(code),
-            Ok(Err((output, log))) => Err(failure::of(status, &output, &log, &bounds)),
+            Ok(Err((output, log))) => Err(failure::of(status, &output, &log, limits)),
             Err(error) => Err(failed("left unusable code", error)),
         }
     }

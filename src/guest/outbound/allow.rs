@@ -78,3 +78,79 @@ impl fmt::Display for Refused {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(origins: &[(OriginScheme, &str)]) -> Allowed {
+        let origin = |(scheme, authority): &(_, &str)| Origin::of(*scheme, authority);
+        Allowed::new(&origins.iter().map(|it| origin(it).expect("an origin")).collect())
+    }
+
+    #[test]
+    fn an_origin_is_told_by_scheme_host_and_port_however_they_are_written() {
+        let allowed = allowed(&[
+            (OriginScheme::Https, "api.example.com"),
+            (OriginScheme::Http, "api.example.com:8080"),
+            (OriginScheme::Http, "[fd00::5]:8080"),
+        ]);
+        for uri in [
+            "https://api.example.com/",
+            "https://API.Example.COM:443/x?y",
+            "https://api.example.com.:0443/",
+            "http://api.example.com:8080/",
+            "http://[FD00:0:0::5]:8080/",
+        ] {
+            assert!(allowed.origin(&uri.parse().expect(uri)).is_ok(), "{uri}");
+        }
+        for uri in [
+            "http://api.example.com/",
+            "https://api.example.com:8080/",
+            "https://api.example.com:/",
+            "https://api.example.com.example/",
+            "https://example.com/",
+            "https://x.api.example.com/",
+            "https://user@api.example.com/",
+            "https://api.example.com@other.example/",
+            "https://api.example.com:99999/",
+            "http://[fd00::5]/",
+            "ftp://api.example.com/",
+            "/",
+        ] {
+            assert!(allowed.origin(&uri.parse().expect(uri)).is_err(), "{uri}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_granted_where_it_is_written_out_and_on_that_port() {
+        let allowed = allowed(&[
+            (OriginScheme::Http, "10.0.0.5:8080"),
+            (OriginScheme::Http, "[::1]:8080"),
+            (OriginScheme::Http, "[::ffff:10.0.0.6]:8080"),
+            (OriginScheme::Https, "localhost"),
+        ]);
+        for granted in ["10.0.0.5:8080", "[::ffff:10.0.0.5]:8080", "[::1]:8080", "10.0.0.6:8080"] {
+            assert_eq!(allowed.permits(granted.parse().expect(granted)), Ok(()), "{granted}");
+        }
+        for refused in [
+            "10.0.0.5:80",
+            "10.0.0.4:8080",
+            "127.0.0.1:443",
+            "[::1]:443",
+            "[64:ff9b::10.0.0.5]:8080",
+            "[2002:a00:5::]:8080",
+            "[fe80::1%1]:8080",
+        ] {
+            assert!(allowed.permits(refused.parse().expect(refused)).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_asked_for_is_told_in_one_short_line() {
+        let long = format!("http://{}/", "a".repeat(10_000));
+        let refused = allowed(&[]).origin(&long.parse().expect("a URI")).expect_err("refused");
+        assert!(refused.to_string().len() <= SHOWN);
+        assert_eq!(Refused::new("a\nb\u{1b}").to_string(), "a\\nb\\u{1b}");
+    }
+}

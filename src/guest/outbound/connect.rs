@@ -146,3 +146,38 @@ fn tls_error(error: io::Error) -> Error {
         None => Error::ConnectionTerminated,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_is_taken_and_a_silent_one_holds_up_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let good = listener.local_addr().expect("its address");
+        let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
+        let began = Instant::now();
+        let stream = first(vec![refusing, good]).await.expect("a connection");
+        assert_eq!(stream.peer_addr().expect("a peer"), good);
+
+        // A full backlog answers nothing.
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let full = full.expect("a socket");
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
+        full.listen(0).expect("listen");
+        let silent = full.local_addr().expect("its address").as_socket().expect("IPv4");
+        let wait = Duration::from_millis(50);
+        let _waiting: Vec<_> = (0..8)
+            .filter_map(|_| std::net::TcpStream::connect_timeout(&silent, wait).ok())
+            .collect();
+        let stream = first(vec![silent, good]).await.expect("a connection");
+        assert_eq!(stream.peer_addr().expect("a peer"), good);
+        assert!(began.elapsed() < Duration::from_secs(5));
+
+        assert!(matches!(first(vec![refusing]).await, Err(Error::ConnectionRefused)));
+        assert!(matches!(first(vec![]).await, Err(Error::DestinationUnavailable)));
+    }
+}

@@ -126,8 +126,14 @@ fn p99(all: &[Duration]) -> Duration {
 async fn a_component_is_tried_again_under_other_limits() {
     let site = site("cpu_time = \"1s\"");
     site.put("apps/hello.wasm", &bombs::cpu(1400));
+    drop(site.start());
+    // What was too dear is not tried again at each start, but told.
     let server = site.start();
     server.wait_for_log("compile.cpu_time); its hosts answer 503");
+    assert_eq!(server.logged("a limit was reached").len(), 1);
+    let serving = server.wait_for_log("serving generation=1");
+    let elapsed = serving.rsplit("elapsed=").next().unwrap_or_default();
+    assert!(elapsed.ends_with("ms"), "it was compiled once more: {serving}");
     assert!(answer(&server, "hello.test", "/").await.starts_with("503"));
     assert_eq!(answer(&server, "other.test", "/version").await, "200 00000100");
 

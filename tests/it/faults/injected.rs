@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::not_tested;
 use super::strace::{ACCEPT, Fault, OPEN, RENAME, SYNC, WRITE, attach, command, injected, missing};
 use crate::support::client::{answer, get, until_answer};
@@ -46,8 +48,8 @@ fn leftovers(site: &Site, folders: &[&str]) -> Vec<String> {
 }
 
 async fn serves(server: &Server) {
-    let reply = get(server, "hello.test", "/").await.expect("a reply");
-    assert_eq!(reply.status, 200);
+    let reply = timeout(PATIENCE, get(server, "hello.test", "/")).await.expect("a reply in time");
+    assert_eq!(reply.expect("a reply").status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

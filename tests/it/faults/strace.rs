@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::server::{Server, Site, wait_until};
 
@@ -107,12 +109,21 @@ fn traced(server: &Server) -> Vec<bool> {
 }
 
 impl Drop for Failing {
-    /// A strace that is asked to end lets go of what it follows.
+    /// A strace that is asked to end lets go of what it follows. Where that was just about to
+    /// start a process, both wait for each other; one that is killed lets go as well.
     fn drop(&mut self) {
         if let Ok(pid) = i32::try_from(self.0.id()) {
             // SAFETY: the child has not been waited for, so the id is still its own.
             unsafe { libc::kill(pid, libc::SIGINT) };
         }
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            if matches!(self.0.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }

@@ -1,7 +1,9 @@
 //! What guests reach outside, and what they do not.
 
 mod connections;
+mod crossing;
 mod limits;
+mod network;
 mod reach;
 mod requests;
 mod spellings;

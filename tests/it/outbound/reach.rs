@@ -100,6 +100,21 @@ async fn a_name_leads_to_those_of_its_addresses_that_are_granted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_nowhere_is_an_error_in_time() {
+    let settings = "outbound_timeout = \"2s\"";
+    let server = site(&["http://nobody.invalid", "http://127.0.0.1:9"], settings).start();
+    for host in GUESTS {
+        let began = std::time::Instant::now();
+        let told = fetched(&server, host, "http://nobody.invalid/").await;
+        let nowhere = told.contains("DnsError") || told.contains("ConnectionTimeout");
+        assert!(nowhere, "{host}: {told}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(4), "{host}");
+        let told = fetched(&server, host, "http://127.0.0.1:9/").await;
+        assert!(told.contains("ConnectionRefused"), "{host}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_the_guest_s_to_follow_and_is_checked_like_any_request() {
     let (origin, inner) = (Origin::plain().await, Origin::plain().await);
     let server = site(&[&origin.url("")], "").start();

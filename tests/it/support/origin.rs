@@ -144,7 +144,7 @@ async fn converse(mut io: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) {
 
 /// One request: what came of it until its end, or until the connection's.
 async fn read(
-    io: &mut (impl AsyncRead + Unpin),
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     ahead: &mut Vec<u8>,
     seen: &Seen,
 ) -> Option<String> {
@@ -161,6 +161,10 @@ async fn read(
     if let Some((_, length)) = head.split_once("\r\ncontent-length: ") {
         let length: usize = length.split("\r\n").next()?.parse().ok()?;
         body_end += length;
+    }
+    if let Some((_, early)) = head.split_once(" /early?") {
+        let text = format!("early {}\n", early.split(' ').next().unwrap_or_default());
+        whole(io, &text).await.ok()?;
     }
     let chunked = head.contains("\r\ntransfer-encoding: chunked\r\n");
     let stalls = head.contains(" /never-read");
@@ -304,6 +308,8 @@ async fn answer(
             io.shutdown().await?;
             end()
         }
+        // Answered already, before its body was read.
+        "/early" => Ok(()),
         "/seen" => whole(io, request).await,
         _ => whole(io, "hello from the origin\n").await,
     }
