@@ -270,7 +270,7 @@ async fn never_more_requests_than_nginx_sees_in_the_same_bytes() {
 
     let compare = async |bytes: Vec<u8>, quiet: Duration| {
         let (ours, theirs) = tokio::join!(seen(ours, &bytes, quiet), seen(theirs, &bytes, quiet));
-        (ours.0 > theirs.0).then(|| (bytes, ours, theirs))
+        (ours.0 > theirs.0).then_some((bytes, ours, theirs))
     };
     let count = all.len();
 
