@@ -216,7 +216,8 @@ impl Front {
         let head_end = head_end(allowed);
         if http2 {
             let mut http2 = self.http2.clone();
-            http2.max_header_list_size(u32::try_from(head_end).unwrap_or(u32::MAX));
+            // Not twice as much: h2 answers 431 up to a multiple of it, and only then ends a bomb.
+            http2.max_header_list_size(u32::try_from(allowed.max_head).unwrap_or(u32::MAX));
             let ended = self.drive(http2.serve_connection(io, respond), &activity).await;
             // hyper is told of an error of the socket, and keeps no more of it than its text.
             activity.flood().map_or(ended, |limit| Err(End::Flood(limit)))
