@@ -5,12 +5,10 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
-
-use futures_util::task::AtomicWaker;
 
 use super::share::{Account, Share, Ticket, Waiting};
 use super::ticker::TICK;
@@ -164,24 +162,11 @@ impl Drop for Rest<'_> {
 /// tokio looks at its sockets and timers when nothing else is to be done on the thread, and
 /// wakes those who deferred to that. They are woken last and polled first: to be behind who
 /// was woken by then, it goes to the queue's end once more.
+///
+/// Polled again in one go, it is over sooner: a small answer that was interrupted in passing
+/// is gathered whole all the same.
 async fn recess() {
-    let mut looked: Option<Arc<Looked>> = None;
-    poll_fn(|cx| {
-        let looked = looked.get_or_insert_with(|| {
-            let looked = Arc::new(Looked::default());
-            let deferred = Waker::from(looked.clone());
-            let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&deferred));
-            looked
-        });
-        // Each time: a guest goes on in another task when its response has begun.
-        looked.task.register(cx.waker());
-        // Polled again in one go, it has not looked yet.
-        match looked.done.load(SeqCst) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    })
-    .await;
+    tokio::task::yield_now().await;
     let mut behind = false;
     poll_fn(|cx| match std::mem::replace(&mut behind, true) {
         true => Poll::Ready(()),
@@ -191,20 +176,6 @@ async fn recess() {
         }
     })
     .await;
-}
-
-/// Tells a recess that it is over, and the task that it is in by then.
-#[derive(Default)]
-struct Looked {
-    done: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Looked {
-    fn wake(self: Arc<Self>) {
-        self.done.store(true, SeqCst);
-        self.task.wake();
-    }
 }
 
 /// CPU that this thread has used.

@@ -22,7 +22,7 @@ use crate::pool::BodyError;
 const LINE: usize = "  HTTP/1.1\r\n".len();
 const FIELD: usize = ": \r\n".len();
 
-/// Where hyper and h2 end the reading of a head: far enough above what may be that most heads
+/// Where hyper ends the reading of a head: far enough above what may be that most heads
 /// that are too large get a page and a line in the log. Beyond it they answer 431 themselves.
 pub fn head_end(allowed: &Clients) -> usize {
     usize::try_from(allowed.max_head.saturating_mul(2)).unwrap_or(usize::MAX)

@@ -218,10 +218,14 @@ async fn more_connections_than_there_is_room_for_wait_their_turn() {
     }
     let server = Server::spawn(command);
     server.wait_for_log("few descriptors");
+    // All are at work: one that rests would make room.
     let mut open = Vec::new();
     for _ in 0..60 {
-        open.push(TcpStream::connect(server.http).await.expect("connect"));
+        let mut io = TcpStream::connect(server.http).await.expect("connect");
+        io.write_all(b"GET /sleep?ms=1900 HTTP/1.1\r\nhost: p3.test\r\n\r\n").await.expect("send");
+        open.push(io);
     }
+    sleep(Duration::from_millis(300)).await;
 
     let last = get(&server, "hello.test", "/");
     tokio::pin!(last);

@@ -19,7 +19,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The usual site, where a request may take longer than the drain.
 fn patient() -> Site {
     let site = Site::usual();
-    let text = USUAL.replace("_timeout = \"2s\"", "_timeout = \"30s\"");
+    // An endless response is longer than most soon.
+    let text = USUAL
+        .replace("_timeout = \"2s\"", "_timeout = \"30s\"")
+        .replace("[defaults]", "[defaults]\nmax_response_body = \"1TiB\"");
     site.write_manifest(&format!(
         "[server]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\ndrain_timeout = \"3s\"\n{text}"
     ));

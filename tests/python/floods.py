@@ -443,6 +443,8 @@ STREAM = "/stream?bytes=100000000&chunk=4000"
 UNREAD = {
     # Windows as wide as can be, and a socket that is not read.
     "unread-socket": unread({4: WINDOW}, STREAM, True),
+    # The same from guests that write as much at once as they can.
+    "unread-wide": unread({4: WINDOW}, "/stream?bytes=100000000&chunk=65536", True),
     # Windows that are closed: no byte of any answer can leave.
     "unread-windows": unread({4: 0}, STREAM, False),
     # The same for answers that fit into the server's memory, so that their guests end.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate::config::Compile;
 use tidegate::guest::Compiler;
@@ -105,10 +105,12 @@ async fn code_for_another_engine_is_not_run() {
 async fn a_process_that_is_given_up_ends() {
     let compiler = tidegate();
     let limits = Compile::default();
-    let compiling = compiler.compile(guest_file(&bombs::cpu(2500)), &limits, 1);
+    let compiling = compiler.compile(guest_file(&bombs::cpu(3000)), &limits, 1);
     let given_up = tokio::time::timeout(Duration::from_millis(500), compiling).await;
     assert!(given_up.is_err(), "it is no bomb");
+    let began = Instant::now();
     wait_until("it is gone", || compiler_of(std::process::id()).is_none());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -89,11 +89,11 @@ async fn refuses(what: &str, bomb: &[u8], limit: &str, refused: &str) {
         part,
         tried: &format!("{what}: answers of another app meanwhile"),
         times: during.len(),
-        bound: "all, with a p99 of at most three times the usual, or 20 ms",
+        bound: "all, with a p99 of at most three times the usual, or 50 ms",
     }
     .holds(
         format!("p99 {slow:.1?}, usually {usual:.1?}"),
-        slow <= (usual * 3).max(Duration::from_millis(20)),
+        slow <= (usual * 3).max(Duration::from_millis(50)),
     );
 }
 
@@ -146,7 +146,7 @@ async fn a_component_is_tried_again_under_other_limits() {
 async fn a_slow_compilation_holds_up_no_change_of_another_app() {
     let site = site("cpu_time = \"40s\"");
     let server = site.start();
-    site.put("apps/hello.wasm", &bombs::cpu(4000));
+    site.put("apps/hello.wasm", &bombs::cpu(3000));
     wait_until("it compiles", || compiler_of(server.pid()).is_some());
     let began = Instant::now();
     site.put("apps/other.wasm", &hello_version(101));
@@ -177,9 +177,9 @@ async fn a_stop_is_the_end_of_a_compilation() {
         let began = Instant::now();
         server.signal(signal);
         server.exit();
-        let took = began.elapsed();
         wait_until("the compiler is gone", || !exists(compiler));
-        assert!(took < Duration::from_secs(2), "signal {signal}: {took:?}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "signal {signal}: {took:?}");
         assert_eq!(server.logged(" ERROR "), [""; 0]);
     }
 }
@@ -203,7 +203,7 @@ async fn a_stop_while_it_starts_waits_for_no_compilation() {
 fn compiling() -> (Site, Server) {
     let site = site("");
     let server = site.start();
-    site.put("apps/hello.wasm", &bombs::cpu(2500));
+    site.put("apps/hello.wasm", &bombs::cpu(3000));
     wait_until("it compiles", || compiler_of(server.pid()).is_some());
     (site, server)
 }

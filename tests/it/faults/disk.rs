@@ -124,7 +124,8 @@ fn profiles(site: &Site) -> usize {
 
 async fn serves(server: &Server, requests: usize) {
     for _ in 0..requests {
-        assert_eq!(answer(server, "p2.test", "/hello").await, "200 hello world");
+        let reply = answer(server, "p2.test", "/hello").await;
+        assert_eq!(reply, "200 hello world", "{:#?}", server.complaints());
     }
 }
 

@@ -7,6 +7,7 @@ pub mod holds;
 pub mod nginx;
 pub mod origin;
 pub mod pool;
+pub mod precompiled;
 pub mod python;
 pub mod server;
 pub mod traffic;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::pool::guest;
+use super::precompiled;
 
 /// How long anything is waited for before a test fails: far longer than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +52,13 @@ impl Site {
 
     /// The usual one: `hello` at `hello.test`, `kit-p2` at `p2.test` and `kit-p3` at `p3.test`.
     pub fn usual() -> Site {
+        let site = Site::usual_uncompiled();
+        precompiled::put(&site.path("state"));
+        site
+    }
+
+    /// The same, whose first start compiles all three.
+    pub fn usual_uncompiled() -> Site {
         let site = Site::new(USUAL);
         for name in ["hello", "kit-p2", "kit-p3"] {
             site.put(&format!("apps/{name}.wasm"), &guest(name));
