@@ -1,4 +1,5 @@
 //! What an app can do to the node and to other apps, and cannot.
 
+mod cpu;
 mod memory;
 mod queue;
