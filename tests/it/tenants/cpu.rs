@@ -16,16 +16,16 @@ use crate::support::pool::guest;
 use crate::support::server::{PATIENCE, Server, Site};
 use crate::support::traffic::Traffic;
 
-const PART: &str = "Tenants: CPU";
+pub const PART: &str = "Tenants: CPU";
 
 /// Requests that are counted: each loops until it has used this much CPU.
 const COUNTED: &str = "cpu_time = \"20ms\"";
 const WORK: Duration = Duration::from_millis(20);
 
 /// Requests that are not.
-const PATIENT: &str = "cpu_time = \"60s\"";
+pub const PATIENT: &str = "cpu_time = \"60s\"";
 
-const LOOP: &str = "/spin?ms=0";
+pub const LOOP: &str = "/spin?ms=0";
 
 for_both_kits! {
     fifty_loops_of_one_app_do_not_hold_up_another,
@@ -39,7 +39,7 @@ for_both_kits! {
 /// A server on one core, with the apps `a.test` and `b.test` of one kit and these settings.
 ///
 /// For each kit one at a time: they would share their core.
-async fn with_apps(kit: &str, [a, b]: [&str; 2], test: impl AsyncFnOnce(&Server)) {
+pub async fn with_apps(kit: &str, [a, b]: [&str; 2], test: impl AsyncFnOnce(&Server)) {
     static TURNS: [Mutex<()>; 2] = [Mutex::const_new(()), Mutex::const_new(())];
     let core = usize::from(kit == "kit-p3");
     let _turn = TURNS[core].lock().await;
@@ -55,7 +55,7 @@ async fn with_apps(kit: &str, [a, b]: [&str; 2], test: impl AsyncFnOnce(&Server)
 }
 
 /// Clients that ask `host` for `path` again and again, and expect this status.
-fn ask(server: &Server, host: &str, path: &str, clients: usize, status: u16) -> Traffic {
+pub fn ask(server: &Server, host: &str, path: &str, clients: usize, status: u16) -> Traffic {
     let mut traffic = Traffic::default();
     for _ in 0..clients {
         let judge = move |(), _: &Connection, reply: Reply| match reply.status == status {
