@@ -115,15 +115,8 @@ impl Pace {
     /// Waits until it is the guest's turn to go on.
     pub async fn pass(self: Arc<Self>, tick: Tick) {
         self.waits.store(true, Relaxed);
-        let mut waiting = self.share.wait(&self.account, tick.ticket, tick.used);
-        let ticket = loop {
-            let ticket = waiting.await;
-            recess().await;
-            match ticket.keep() {
-                Ok(ticket) => break ticket,
-                Err(earlier) => waiting = earlier,
-            }
-        };
+        let ticket = self.share.wait(&self.account, tick.ticket, tick.used).await;
+        recess().await;
         self.waits.store(false, Relaxed);
         self.begin(Some(ticket), true);
     }

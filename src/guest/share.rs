@@ -61,10 +61,6 @@ pub struct Account {
 pub struct Ticket {
     share: Arc<Share>,
     account: Arc<Account>,
-    /// Its place in the line, to which it can go back.
-    place: u64,
-    /// The app's turn that it is.
-    turn: u64,
     /// What the account was charged in advance.
     charged: u64,
     /// Nothing is left in it to give back.
@@ -165,17 +161,8 @@ impl Share {
         queue.move_turn(account, turn);
         queue.arrivals += 1;
         let place = queue.arrivals;
-        self.enqueue(queue, account, place)
-    }
-
-    fn enqueue(
-        self: &Arc<Self>,
-        mut queue: MutexGuard<'_, Queue>,
-        account: &Arc<Account>,
-        place: u64,
-    ) -> Waiting {
         let (sender, ticket) = oneshot::channel();
-        let key = (account.turn.load(Relaxed), account.number);
+        let key = (turn, account.number);
         let new = || Line { account: account.clone(), waiting: BTreeMap::new() };
         queue.lines.entry(key).or_insert_with(new).waiting.insert(place, sender);
         let waiting = Waiting { share: self.clone(), account: account.clone(), place, ticket };
@@ -187,15 +174,14 @@ impl Share {
     fn grant(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         let mut granted = Vec::new();
         while queue.free > 0
-            && let Some((account, place, sender)) = queue.next()
+            && let Some((account, sender)) = queue.next()
         {
             queue.free -= 1;
             let turn = account.turn.load(Relaxed);
             queue.now = queue.now.max(turn);
             let charged = account.virtually(TICK);
             queue.move_turn(&account, turn.saturating_add(charged));
-            let ticket =
-                Ticket { share: self.clone(), account, place, turn, charged, spent: false };
+            let ticket = Ticket { share: self.clone(), account, charged, spent: false };
             granted.push((sender, ticket));
         }
         self.saturated.store(queue.free == 0, Relaxed);
@@ -213,14 +199,14 @@ impl Share {
 
 impl Queue {
     /// Takes out the first in the line of the app whose turn is next.
-    fn next(&mut self) -> Option<(Arc<Account>, u64, oneshot::Sender<Ticket>)> {
+    fn next(&mut self) -> Option<(Arc<Account>, oneshot::Sender<Ticket>)> {
         let mut line = self.lines.first_entry()?;
         let account = line.get().account.clone();
-        let (place, sender) = line.get_mut().waiting.pop_first()?;
+        let (_, sender) = line.get_mut().waiting.pop_first()?;
         if line.get().waiting.is_empty() {
             line.remove();
         }
-        Some((account, place, sender))
+        Some((account, sender))
     }
 
     /// Sets when an app's next turn is.
@@ -235,27 +221,6 @@ impl Queue {
 }
 
 impl Ticket {
-    /// Goes back to its place when an app has come meanwhile whose turn is earlier.
-    ///
-    /// # Errors
-    /// The place to wait at.
-    pub fn keep(mut self) -> Result<Self, Waiting> {
-        let share = self.share.clone();
-        let mut queue = share.lock();
-        match queue.lines.first_key_value() {
-            Some((&(turn, _), _)) if turn < self.turn => {}
-            _ => {
-                drop(queue);
-                return Ok(self);
-            }
-        }
-        queue.free += 1;
-        self.spent = true;
-        let turn = self.account.turn.load(Relaxed).saturating_sub(self.charged);
-        queue.move_turn(&self.account, turn);
-        Err(share.enqueue(queue, &self.account, self.place))
-    }
-
     /// Gives it back after it was used for so long.
     pub fn end(mut self, used: Duration) {
         self.give_back(used);
@@ -309,3 +274,7 @@ impl Drop for Waiting {
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "share_tests.rs"]
+mod tests;

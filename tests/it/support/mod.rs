@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod client;
 pub mod connection;
+pub mod cores;
 pub mod holds;
 pub mod nginx;
 pub mod origin;

@@ -1,4 +1,6 @@
 //! What an app can do to the node and to other apps, and cannot.
 
+mod cpu;
+mod cpu_time;
 mod memory;
 mod queue;
