@@ -3,7 +3,8 @@
 //! A pass is held from before an instance is looked for to the last byte of
 //! the response and the end of the guest's work. Who finds none waits in line,
 //! as does who has one and finds no instance: both lines together are no longer
-//! than the queue, and nobody stands in them for longer than its timeout.
+//! than the queue, and nobody stands in them for longer than its timeout. Who is
+//! on the way from the one to the other at that moment is in neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

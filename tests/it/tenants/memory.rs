@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::Limits;
-use tidegate::guest::memory::{CALL_COST, Node};
+use tidegate::guest::memory::Node;
 use tidegate::limit::{Limit, Tally};
 use tidegate::pool::{Failure, Pool};
 use tokio_util::task::TaskTracker;
@@ -171,19 +171,25 @@ async fn all_that_was_taken_is_given_back(kit: &str) {
 }
 
 async fn those_who_wait_are_served_by_the_instances_there_are(kit: &str) {
-    // Room for two or three instances.
-    let apps = Apps::on(kit, 4 * (CALL_COST + 2 * MIB));
-    let max_instances = NonZeroUsize::new(3).unwrap();
-    let app = apps.app(Limits { max_instances, ..limits() });
-    let first = spawn(&app.pool, "/sleep?ms=300");
-    until("it runs", || app.pool.live() == 1).await;
-    let more: Vec<_> = (0..30).map(|_| spawn(&app.pool, "/sleep?ms=20")).collect();
+    let apps = Apps::on(kit, usize::MAX);
+    let max_instances = NonZeroUsize::new(2).unwrap();
+    let request_timeout = Duration::from_millis(500);
+    let app = apps.app(Limits { max_instances, request_timeout, ..limits() });
+    let first = spawn(&app.pool, "/never-answer");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let second = spawn(&app.pool, "/sleep?ms=450");
+    until("both run", || app.pool.live() == 2).await;
+    let waiting: Vec<_> = (0..10).map(|_| spawn(&app.pool, "/hello")).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    // The first instance is gone before the second is free, and nothing may take its place.
+    apps.node.set_limit(0);
+    assert_eq!(first.await.unwrap().err(), Some(Failure::TimedOut));
     let mut served = 0;
-    for request in more {
+    for request in waiting {
         served += usize::from(request.await.unwrap().is_ok());
     }
-    // Those that asked for an instance which there was no memory for are refused, and no others.
-    assert!(served >= 20, "{served} of 30");
-    assert!(first.await.unwrap().is_ok());
+    assert_eq!(served, 9, "who was to have it is refused, and nobody else");
+    assert!(second.await.unwrap().is_ok());
     apps.finish([app]).await;
 }
