@@ -158,26 +158,31 @@ async fn all_that_was_taken_is_given_back(kit: &str) {
     let apps = Apps::on(kit, usize::MAX);
     let max_requests_per_instance = NonZeroUsize::MIN;
     let app = apps.app(Limits { max_requests_per_instance, ..limits() });
-    for path in ["/hello", "/grow?mib=40", "/grow?mib=100", "/trap", "/stack", "/exit0"] {
+    let all_gone = async |path| {
         for _ in 0..20 {
             drop(app.pool.handle(get(path)).await);
         }
+        until("the last is gone", || app.pool.live() == 0).await;
+    };
+    for path in ["/grow?mib=100", "/trap", "/stack", "/exit0", "/hello"] {
+        all_gone(path).await;
     }
-    let node = apps.node.clone();
-    assert!(node.used() > 0, "what is dropped counts until it has been returned");
-    apps.finish([app]).await;
+    let node = &apps.node;
+    assert!(node.used() > 0, "what is small counts until it has been returned");
+    all_gone("/grow?mib=40").await;
     // What is left is in the unfinished batches of this runtime's threads.
     assert!(node.used() < 2 * 2 * 33 * MIB, "{} MiB", node.used() / MIB);
+    apps.finish([app]).await;
 }
 
 async fn those_who_wait_are_served_by_the_instances_there_are(kit: &str) {
     let apps = Apps::on(kit, usize::MAX);
     let max_instances = NonZeroUsize::new(2).unwrap();
-    let request_timeout = Duration::from_millis(500);
-    let app = apps.app(Limits { max_instances, request_timeout, ..limits() });
+    let queue_timeout = Duration::from_secs(20);
+    let app = apps.app(Limits { max_instances, queue_timeout, ..limits() });
     let first = spawn(&app.pool, "/never-answer");
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let second = spawn(&app.pool, "/sleep?ms=450");
+    tokio::time::sleep(limits().request_timeout / 2).await;
+    let second = spawn(&app.pool, "/sleep?ms=1700");
     until("both run", || app.pool.live() == 2).await;
     let waiting: Vec<_> = (0..10).map(|_| spawn(&app.pool, "/hello")).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
