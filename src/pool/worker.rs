@@ -196,7 +196,7 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            // In a tick it is not seen what the guest does besides: it computes.
+            // In a tick it is not seen what the guest does besides.
             book.polled &= !pace.waits();
             if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
@@ -210,7 +210,7 @@ async fn drive(
                 continue;
             }
             book.publish();
-            if !book.polled && book.listed {
+            if !book.polled && book.listed && (pace.computes() || !pace.waits()) {
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
                 if let Some(job) = shared.schedule.unlist(seat) {
