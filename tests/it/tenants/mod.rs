@@ -1,4 +1,7 @@
 //! What an app can do to the node and to other apps, and cannot.
 
+mod bombs;
+mod isolation;
 mod memory;
 mod queue;
+mod small_box;
