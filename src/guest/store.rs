@@ -187,6 +187,11 @@ impl State {
         self.hooks.large_bodies = LARGE_BODIES;
     }
 
+    /// Bytes that the host holds for the guest, as far as that can be seen.
+    pub fn holdings(&mut self) -> usize {
+        holdings::size(&mut self.table)
+    }
+
     /// Counts what the host holds for the guest as memory of the instance.
     ///
     /// # Errors
@@ -196,7 +201,7 @@ impl State {
         if self.table.is_empty() && !self.limiter.holds_any() {
             return Ok(());
         }
-        let held = holdings::size(&mut self.table);
+        let held = self.holdings();
         wasmtime::ensure!(self.limiter.hold(held), "the guest makes the host hold {held} bytes");
         Ok(())
     }
