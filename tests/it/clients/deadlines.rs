@@ -1,17 +1,20 @@
 //! Clients that are slow on purpose are closed in time, whatever they are slow with, and no other client is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Frame;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::slow::{PREFACE, SETTINGS, Shape, is_held, shapes};
-use crate::support::client::{Version, connect, piped, raw, send, status, trusting, whole};
+use crate::support::client::{Version, piped, raw, send, status, trusting, whole};
 use crate::support::connection::{Connection, Transport};
 use crate::support::holds::{Shown, times};
 use crate::support::pool::guest;
@@ -106,21 +109,27 @@ async fn run(
     end: Instant,
 ) -> (String, Option<Duration>) {
     let what = format!("{}, {}", shape.name, if secure { "TLS" } else { "plain" });
+    let address = if secure { server.https } else { server.http };
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if !shape.reads {
+        // So that it is soon full.
+        socket.set_recv_buffer_size(16 << 10).expect("a small buffer");
+    }
+    let io = socket.connect(address).await.expect("connect");
+    let ends = (address, io.local_addr().expect("an address"));
     if !secure || shape.bytes.is_empty() {
-        let address = if secure { server.https } else { server.http };
-        let io = TcpStream::connect(address).await.expect("connect");
-        let ends = (address, io.local_addr().expect("an address"));
         return (what, drive(shape, io, ends, end).await);
     }
-    let io = connect(server.https, "p2.test", trusting(&root, shape.version)).await.expect("TLS");
-    let ends = (server.https, io.get_ref().0.local_addr().expect("an address"));
+    let name = ServerName::try_from("p2.test").expect("a name");
+    let connector = TlsConnector::from(trusting(&root, shape.version));
+    let io = connector.connect(name, io).await.expect("TLS");
     (what, drive(shape, io, ends, end).await)
 }
 
 async fn drive<I>(
     shape: Shape,
     io: I,
-    ends: (std::net::SocketAddr, std::net::SocketAddr),
+    ends: (SocketAddr, SocketAddr),
     end: Instant,
 ) -> Option<Duration>
 where
