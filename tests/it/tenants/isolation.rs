@@ -42,7 +42,7 @@ async fn what_one_app_leaves_in_a_slot_another_does_not_find() {
     for name in ["hostile-p2", "hostile-p3"] {
         // The same component: its memories go from the one to the other.
         let server = start(name, 2);
-        let count = times(500, 20_000);
+        let count = times(200, 20_000);
         let found = alternate(&server, ["one.test", "two.test"], count).await;
         row(&format!("{name}: two apps in turn on the same slots"), count)
             .holds(format!("{found} found"), found == 0);
@@ -146,7 +146,7 @@ async fn no_instance_serves_two_versions() {
                 },
             );
         }
-        let reloads = times(20, 500);
+        let reloads = times(8, 500);
         for version in 1..=reloads {
             let skipped = server.log().len();
             site.write_manifest(&manifest(version));
