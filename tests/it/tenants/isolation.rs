@@ -135,11 +135,12 @@ async fn no_instance_serves_two_versions() {
                 move |(), _, reply| {
                     let said: serde_json::Value =
                         serde_json::from_slice(&reply.body).map_err(|e| e.to_string())?;
-                    let (instance, version) = (&said["instance"], &said["env"]["VERSION"]);
+                    let instance = &said["instance"];
+                    let version = said["env"]["VERSION"].to_string();
                     let mut instances = instances.lock().expect("the instances");
                     let known =
-                        instances.entry(instance.to_string()).or_insert(version.to_string());
-                    match *known == version.to_string() {
+                        instances.entry(instance.to_string()).or_insert_with(|| version.clone());
+                    match *known == version {
                         true => Ok(()),
                         false => Err(format!("{instance} is of {known} and of {version}")),
                     }
