@@ -42,7 +42,7 @@ async fn what_one_app_leaves_in_a_slot_another_does_not_find() {
     for name in ["hostile-p2", "hostile-p3"] {
         // The same component: its memories go from the one to the other.
         let server = start(name, 2);
-        let count = times(500, 20_000);
+        let count = times(200, 20_000);
         let found = alternate(&server, ["one.test", "two.test"], count).await;
         row(&format!("{name}: two apps in turn on the same slots"), count)
             .holds(format!("{found} found"), found == 0);
@@ -135,18 +135,19 @@ async fn no_instance_serves_two_versions() {
                 move |(), _, reply| {
                     let said: serde_json::Value =
                         serde_json::from_slice(&reply.body).map_err(|e| e.to_string())?;
-                    let (instance, version) = (&said["instance"], &said["env"]["VERSION"]);
+                    let instance = &said["instance"];
+                    let version = said["env"]["VERSION"].to_string();
                     let mut instances = instances.lock().expect("the instances");
                     let known =
-                        instances.entry(instance.to_string()).or_insert(version.to_string());
-                    match *known == version.to_string() {
+                        instances.entry(instance.to_string()).or_insert_with(|| version.clone());
+                    match *known == version {
                         true => Ok(()),
                         false => Err(format!("{instance} is of {known} and of {version}")),
                     }
                 },
             );
         }
-        let reloads = times(20, 500);
+        let reloads = times(8, 500);
         for version in 1..=reloads {
             let skipped = server.log().len();
             site.write_manifest(&manifest(version));
