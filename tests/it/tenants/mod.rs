@@ -4,3 +4,4 @@ mod cpu;
 mod cpu_time;
 mod memory;
 mod queue;
+mod traps;
