@@ -22,6 +22,7 @@ use super::schedule::Seat;
 use super::shared::{Job, Shared};
 use super::{Failure, GATHER_TURNS};
 use crate::guest::State;
+use crate::guest::store::running_request;
 
 /// Why a worker ended.
 enum End {
@@ -65,7 +66,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
             }
             Failure::TimedOut
         }
-        End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
+        End::Failed(error) => {
+            let guilty = running_request(&mut instance.store).or(ledger.only_request());
+            blueprint.failed(id, guilty, "failed", &error)
+        }
     };
 }
 

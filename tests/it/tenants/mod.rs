@@ -7,3 +7,4 @@ mod isolation;
 mod memory;
 mod queue;
 mod small_box;
+mod traps;
