@@ -14,7 +14,7 @@ const STABLE: Duration = Duration::from_millis(60);
 #[derive(Clone)]
 pub struct ManifestFile {
     path: PathBuf,
-    /// Absent before the first look, and while it is missing.
+    /// Absent while it is missing.
     seen: Option<Seen>,
 }
 
@@ -26,10 +26,25 @@ struct Seen {
     changed: (i64, i64),
 }
 
+/// A time of change that no file has.
+const NEVER: (i64, i64) = (i64::MIN, 0);
+
+impl Seen {
+    fn at(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self {
+            identity: (meta.dev(), meta.ino()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
 impl ManifestFile {
-    /// The file at `path`, which may have changed since it was read for the start.
+    /// The file at `path`, which may have changed since it was read for the start: it is taken
+    /// at the first look, but not while it is written to.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+        let seen = Seen::at(&path).map(|now| Seen { changed: NEVER, ..now });
+        Self { path, seen }
     }
 
     pub fn path(&self) -> &Path {
@@ -42,11 +57,7 @@ impl ManifestFile {
     /// whole. The same one as before was written in place, which may go on for
     /// a while, and what is there so far may read as a manifest.
     pub fn look(&self) -> Option<Self> {
-        let seen = fs::metadata(&self.path).ok().map(|meta| Seen {
-            identity: (meta.dev(), meta.ino()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        });
-        let now = Self { path: self.path.clone(), seen };
+        let now = Self { path: self.path.clone(), seen: Seen::at(&self.path) };
         if now.seen == self.seen {
             return Some(now);
         }

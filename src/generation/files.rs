@@ -38,6 +38,9 @@ pub struct Content {
     pub fresh: bool,
 }
 
+/// How often a file that changes while it is read is read at a look.
+const MAX_READS: usize = 3;
+
 impl Files {
     /// Looks at the file, and reads it if it may have changed since the last look:
     /// the times of a fresh one are too coarse to tell.
@@ -52,7 +55,19 @@ impl Files {
             Some(known) if known.fingerprint == fingerprint && !fresh => {
                 Ok(Content { digest: known.digest, fresh })
             }
-            _ => self.read(path),
+            _ => {
+                // By rename another file came in its place meanwhile, as a rule: that one is whole.
+                let mut content = self.read(path);
+                for _ in 1..MAX_READS {
+                    match &content {
+                        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                            content = self.read(path);
+                        }
+                        _ => break,
+                    }
+                }
+                content
+            }
         }
     }
 

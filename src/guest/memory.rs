@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime::ResourceLimiter;
 
 use super::engine::{Engines, Kind};
-use super::lingering;
+use super::{heap, lingering};
 use crate::limit::{Limit, Tally};
 
 /// What the host may hold for each call into an instance: the stack that the guest may fill
@@ -264,6 +264,8 @@ pub struct Room {
     holding: Arc<Holding>,
     engines: Weak<Engines>,
     kind: Kind,
+    /// Bytes of the host's heap that go with the store.
+    heap: usize,
 }
 
 struct Holding {
@@ -311,7 +313,7 @@ impl Room {
             calls: AtomicUsize::new(1),
             short: AtomicBool::new(false),
         });
-        Ok(Self { holding, engines: Arc::downgrade(engines), kind })
+        Ok(Self { holding, engines: Arc::downgrade(engines), kind, heap: 0 })
     }
 
     /// What a store asks before its memories and tables grow.
@@ -336,6 +338,11 @@ impl Room {
         self.holding.used.load(Relaxed)
     }
 
+    /// The store goes, and so many bytes with it that the host held for the guest.
+    pub fn leaves(&mut self, bytes: usize) {
+        self.heap = bytes;
+    }
+
     /// Whether the app or the node, and not the instance's own limit, had no more for it.
     pub fn was_short(&self) -> bool {
         self.holding.short.load(Relaxed)
@@ -346,6 +353,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let Holding { account, paid, calls, .. } = &*self.holding;
         let (paid, calls) = (paid.load(Relaxed), calls.load(Relaxed) * CALL_COST);
+        heap::freed(self.heap);
         account.give(calls + paid);
         account.node.give(calls);
         lingering::dropped(&account.node, paid, &self.engines, self.kind);
@@ -389,6 +397,7 @@ impl Limiter {
     /// The host holds so many bytes for the guest now. False when that is too much.
     pub fn hold(&mut self, bytes: usize) -> bool {
         let bytes = bytes.saturating_sub(PAID_HOLDINGS);
+        heap::freed(self.held.saturating_sub(bytes));
         self.holding.used.fetch_sub(std::mem::take(&mut self.held), Relaxed);
         let granted = self.grow(0, bytes, format_args!("what the host holds for an instance"));
         if granted {

@@ -11,6 +11,7 @@ pub mod compile;
 pub mod component;
 pub mod engine;
 pub mod files;
+mod heap;
 mod holdings;
 pub mod inspect;
 pub mod interfaces;

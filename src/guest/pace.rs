@@ -22,6 +22,8 @@ pub struct Pace {
     sliced: AtomicBool,
     /// The guest stands in a tick and waits for its ticket.
     waits: AtomicBool,
+    /// It is not the first tick that it stands in without having rested.
+    computes: AtomicBool,
 }
 
 /// A time of computing whose beginning is known.
@@ -42,6 +44,8 @@ pub struct Tick {
     /// The same as a request is charged for it: of what began unseen, a tick for each that
     /// finds it, which is right on average.
     pub sampled: Duration,
+    /// The tick before found the same computation.
+    continued: bool,
 }
 
 impl Pace {
@@ -52,6 +56,7 @@ impl Pace {
             slice: Mutex::new(None),
             sliced: AtomicBool::new(false),
             waits: AtomicBool::new(false),
+            computes: AtomicBool::new(false),
         })
     }
 
@@ -72,6 +77,12 @@ impl Pace {
     /// Whether the guest stands in a tick and waits for its turn to go on.
     pub fn waits(&self) -> bool {
         self.waits.load(Relaxed)
+    }
+
+    /// Whether the guest computes for long, and stands in a tick. One that a tick has found in
+    /// passing, as it finds each that is busy with short requests, does not.
+    pub fn computes(&self) -> bool {
+        self.computes.load(Relaxed)
     }
 
     /// Where guests compute on all cores, an app that has had more than its share waits even
@@ -103,9 +114,9 @@ impl Pace {
         let tick = match self.slice().take() {
             Some(Slice { ticket, continued, since }) => {
                 let used = thread_time().saturating_sub(since);
-                Tick { ticket, used, sampled: if continued { used } else { TICK } }
+                Tick { ticket, used, sampled: if continued { used } else { TICK }, continued }
             }
-            None => Tick { ticket: None, used: TICK, sampled: TICK },
+            None => Tick { ticket: None, used: TICK, sampled: TICK, continued: false },
         };
         self.sliced.store(false, Relaxed);
         self.account.count(tick.sampled);
@@ -115,9 +126,11 @@ impl Pace {
     /// Waits until it is the guest's turn to go on.
     pub async fn pass(self: Arc<Self>, tick: Tick) {
         self.waits.store(true, Relaxed);
+        self.computes.store(tick.continued, Relaxed);
         let ticket = self.share.wait(&self.account, tick.ticket, tick.used).await;
         recess().await;
         self.waits.store(false, Relaxed);
+        self.computes.store(false, Relaxed);
         self.begin(Some(ticket), true);
     }
 

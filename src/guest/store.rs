@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{GuestTaskId, ResourceTable};
-use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
@@ -21,6 +21,7 @@ use super::output::{GuestOutput, Source, Stream};
 use super::pace::Pace;
 use super::profile::Recording;
 use super::share::Account;
+use crate::request_id::RequestId;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
 /// A request takes about ten, and an outbound one as many.
@@ -187,6 +188,11 @@ impl State {
         self.hooks.large_bodies = LARGE_BODIES;
     }
 
+    /// Bytes that the host holds for the guest, as far as that can be seen.
+    pub fn holdings(&mut self) -> usize {
+        holdings::size(&mut self.table)
+    }
+
     /// Counts what the host holds for the guest as memory of the instance.
     ///
     /// # Errors
@@ -196,7 +202,7 @@ impl State {
         if self.table.is_empty() && !self.limiter.holds_any() {
             return Ok(());
         }
-        let held = holdings::size(&mut self.table);
+        let held = self.holdings();
         wasmtime::ensure!(self.limiter.hold(held), "the guest makes the host hold {held} bytes");
         Ok(())
     }
@@ -214,6 +220,13 @@ fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Update
     let state = store.data_mut();
     state.budget.charge(task, tick.sampled)?;
     Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(state.pace.clone().pass(tick))))
+}
+
+/// The request that the guest works on. After it has failed: the one that it failed in, or
+/// `None` where that was in no request's task.
+pub fn running_request(store: &mut Store<State>) -> Option<RequestId> {
+    let task = running_task(&mut store.as_context_mut());
+    store.data().budget.request(task)
 }
 
 /// The task of the request that runs, where there may be several.

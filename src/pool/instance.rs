@@ -142,6 +142,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.store.data_mut().end_calls();
+        self.room.leaves(self.store.data_mut().holdings());
         if let Some(recording) = self.store.data_mut().recording.take()
             && let Some(profiler) = &self.blueprint.profiler
         {

@@ -22,6 +22,7 @@ use super::schedule::Seat;
 use super::shared::{Job, Shared};
 use super::{Failure, GATHER_TURNS};
 use crate::guest::State;
+use crate::guest::store::running_request;
 
 /// Why a worker ended.
 enum End {
@@ -65,7 +66,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
             }
             Failure::TimedOut
         }
-        End::Failed(error) => blueprint.failed(id, ledger.only_request(), "failed", &error),
+        End::Failed(error) => {
+            let guilty = running_request(&mut instance.store).or(ledger.only_request());
+            blueprint.failed(id, guilty, "failed", &error)
+        }
     };
 }
 
@@ -196,7 +200,7 @@ async fn drive(
             }
 
             let mut book = lock(ledger);
-            // In a tick it is not seen what the guest does besides: it computes.
+            // In a tick it is not seen what the guest does besides.
             book.polled &= !pace.waits();
             if book.prefetch() && turns < GATHER_TURNS {
                 turns += 1;
@@ -210,7 +214,7 @@ async fn drive(
                 continue;
             }
             book.publish();
-            if !book.polled && book.listed {
+            if !book.polled && book.listed && (pace.computes() || !pace.waits()) {
                 // The guest computes: what was handed to us meanwhile is better served elsewhere.
                 book.listed = false;
                 if let Some(job) = shared.schedule.unlist(seat) {

@@ -66,6 +66,8 @@ pub struct Activity {
     dismissed: AtomicBool,
     /// An answer whose end is the connection's was cut.
     cut: AtomicBool,
+    /// Its client takes nothing, and what waits for it is thrown away.
+    abandoned: AtomicBool,
     /// What its client sent too much of.
     flood: OnceLock<Limit>,
 }
@@ -120,6 +122,7 @@ impl Activity {
             old: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             flood: OnceLock::new(),
         }
     }
@@ -286,6 +289,16 @@ impl Activity {
         unread
     }
 
+    /// The connection ends, and what its client has not taken is thrown away.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+
+    /// Whether what its client has not taken is thrown away.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
+    }
+
     /// Whether the connection has to end in a way that its peer takes for an error.
     pub fn is_cut(&self) -> bool {
         self.cut.load(Relaxed)
@@ -303,6 +316,11 @@ impl Activity {
         {
             self.head_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Whether the client takes nothing of what is written to it.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_since.load(Relaxed) != NEVER
     }
 
     /// The client takes what is written to it, or not now.

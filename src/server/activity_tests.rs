@@ -2,6 +2,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Duration, Instant, advance};
 
 use super::*;
+use crate::server::paced::Paced;
 use crate::server::watched::{Reset, Watched};
 
 impl Reset for DuplexStream {
@@ -15,11 +16,15 @@ pub fn activity() -> Arc<Activity> {
 }
 
 /// The activity of an HTTP/1 connection, its watched socket, and the client's end.
-fn connection() -> (Arc<Activity>, Watched<DuplexStream>, DuplexStream) {
+fn connection() -> (Arc<Activity>, Watched<Paced<DuplexStream>>, DuplexStream) {
     let (ours, theirs) = duplex(64);
     let activity = activity();
     activity.reads_are_heads();
-    (Arc::clone(&activity), Watched::new(ours, activity, None), theirs)
+    (
+        Arc::clone(&activity),
+        Watched::new(Paced::new(ours, Arc::clone(&activity)), activity, None),
+        theirs,
+    )
 }
 
 /// What is to be done about the connection, and how long from now. Its age, which all have, is left out.
@@ -28,7 +33,7 @@ fn due(activity: &Activity) -> Option<(Due, Duration)> {
     due.filter(|(due, _)| *due != Due::Age)
 }
 
-async fn read(socket: &mut Watched<DuplexStream>, client: &mut DuplexStream, bytes: &[u8]) {
+async fn read(socket: &mut Watched<Paced<DuplexStream>>, client: &mut DuplexStream, bytes: &[u8]) {
     client.write_all(bytes).await.unwrap();
     socket.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
 }

@@ -286,3 +286,7 @@ fn raise_descriptors() -> u64 {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "caps_tests.rs"]
+mod tests;

@@ -23,6 +23,7 @@ use super::caps::Place;
 use super::drive::{End, drive};
 use super::frames::Frames;
 use super::listener::Scheme;
+use super::paced::Paced;
 use super::preface::is_http2;
 use super::sizes::head_end;
 use super::stream::limited;
@@ -120,6 +121,7 @@ impl Front {
             () = activity.stop().cancelled() => return Ok(()),
         };
         let http2 = told.map_err(|_| End::Due(Due::Head))?.map_err(End::Lost)?;
+        let stream = Paced::new(stream, Arc::clone(activity));
         self.speak(stream, Scheme::Http, http2, None, activity).await
     }
 
@@ -131,6 +133,7 @@ impl Front {
     ) -> Result<(), End> {
         // Counted by whom it could not be told apart from.
         let Ok(handshake) = place.handshake() else { return Ok(()) };
+        let stream = Paced::new(stream, Arc::clone(activity));
         let shaken = tokio::select! {
             shaken = timeout(activity.limits.handshake_timeout, self.acceptor.accept(stream)) => shaken,
             () = activity.stop().cancelled() => return Ok(()),

@@ -40,6 +40,9 @@ pub async fn drive<C: Connection>(connection: C, activity: &Activity) -> Result<
                 connection.as_mut().close();
                 // It says so if that can be done at once. Dropping it closes the socket.
                 let _ = connection.as_mut().poll(cx);
+                if activity.is_stalled() {
+                    activity.abandon();
+                }
                 return Poll::Ready(Err(End::Dismissed));
             }
 
@@ -61,7 +64,12 @@ pub async fn drive<C: Connection>(connection: C, activity: &Activity) -> Result<
                             connection.as_mut().close();
                         }
                         // Dropping it closes the socket.
-                        due => return Poll::Ready(Err(End::Due(due))),
+                        due => {
+                            if due == Due::Stall {
+                                activity.abandon();
+                            }
+                            return Poll::Ready(Err(End::Due(due)));
+                        }
                     }
                     continue;
                 }

@@ -17,6 +17,7 @@ mod connection;
 mod drive;
 mod frames;
 mod listener;
+mod paced;
 mod preface;
 mod request;
 mod response;

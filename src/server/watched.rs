@@ -1,4 +1,4 @@
-//! The socket of a connection: what passes it is noted, and floods of HTTP/2 frames end there.
+//! The stream of a connection, above TLS where there is that: what passes it is noted, and floods of HTTP/2 frames end there.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::frames::Frames;
+use super::paced::Paced;
 use crate::limit::Limit;
 
 /// Bytes thrown away at once.
@@ -31,12 +32,12 @@ impl Reset for TcpStream {
     }
 }
 
-impl Reset for TlsStream<TcpStream> {
+impl Reset for TlsStream<Paced<TcpStream>> {
     /// TLS has a goodbye, which hyper leaves out after an error.
     fn reset(&self) {}
 }
 
-/// A socket whose reads and writes are noted.
+/// A stream whose reads are noted.
 #[derive(Debug)]
 pub struct Watched<S: Reset> {
     socket: S,
@@ -61,11 +62,6 @@ impl<S: Reset> Watched<S> {
             frames.send(&slice[..sent]);
             left -= sent;
         }
-    }
-
-    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.activity.has_written(written.is_ready());
-        written
     }
 }
 
@@ -119,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.send(&[io::IoSlice::new(bytes)], &written);
-        self.note(written)
+        written
     }
 
     fn poll_write_vectored(
@@ -129,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.send(slices, &written);
-        self.note(written)
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -137,14 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.note(flushed)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.shut {
-            let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
-            ready!(self.note(shut))?;
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             self.shut = true;
             self.lingers = self.activity.linger();
         }

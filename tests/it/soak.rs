@@ -3,10 +3,10 @@
 //! `TIDEGATE_SOAK_RELOADS=2000 cargo test --release --test it soak -- --nocapture` is the long
 //! form; without the variable it is short.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::client::answer;
+use crate::support::cores::{descriptors, resident};
 use crate::support::server::Server;
 use crate::support::world::{Kind, World};
 
@@ -88,18 +88,6 @@ async fn at_rest(server: &Server, goal: Option<(usize, usize)>) -> (usize, usize
             return now;
         }
     }
-}
-
-fn descriptors(server: &Server) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("its descriptors").count()
-}
-
-/// Bytes in memory.
-fn resident(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-    let kibibytes: u64 = line.split_whitespace().nth(1).expect("a size").parse().expect("a number");
-    kibibytes << 10
 }
 
 fn median(of: &[u64]) -> u64 {

@@ -11,7 +11,7 @@ use tidegate::config::Limits;
 use tidegate::pool::{BodyError, Failure};
 use wasmtime_wasi_http::Error;
 
-use crate::support::pool::{finish, get, limits, pool, post, read, request, text};
+use crate::support::pool::{finish, get, limits, pool, pool_apart, post, read, request, text};
 
 for_both_kits! {
     a_small_answer_is_whole_before_its_head_leaves,
@@ -26,7 +26,7 @@ for_both_kits! {
 }
 
 async fn a_small_answer_is_whole_before_its_head_leaves(kit: &str) {
-    let (pool, tasks) = pool(kit, limits());
+    let (pool, tasks) = pool_apart(kit, limits());
     for path in ["/hello", "/blob?bytes=1000", "/blob?bytes=60000"] {
         let mut whole = 0;
         for _ in 0..100 {
@@ -49,7 +49,7 @@ async fn many_answers_in_one_turn_of_a_task_are_all_whole(kit: &str) {
     let all_on_one_thread = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (pool, tasks) = pool(&kit, limits());
+            let (pool, tasks) = pool_apart(&kit, limits());
             for round in 0..200 {
                 let answer = pool.handle(get("/hello")).await.unwrap();
                 assert_eq!(answer.http.body().size_hint().exact(), Some(12), "round {round}");

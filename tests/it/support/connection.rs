@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -69,16 +69,26 @@ impl Connection {
 
     /// GET of `path`.
     pub async fn get(&mut self, path: &str) -> Result<Reply, Error> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    /// POST of `body` to `path`.
+    pub async fn post(&mut self, path: &str, body: &'static str) -> Result<Reply, Error> {
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply, Error> {
+        let request = Request::builder().method(method);
         let response = match &mut self.sender {
             Sender::H1(sender) => {
                 sender.ready().await?;
-                let request = Request::get(path).header("host", &self.host);
-                sender.send_request(request.body(Full::default())?).await?
+                let request = request.uri(path).header("host", &self.host);
+                sender.send_request(request.body(Full::new(body))?).await?
             }
             Sender::H2(sender) => {
                 sender.ready().await?;
-                let request = Request::get(format!("https://{}{path}", self.host));
-                sender.send_request(request.body(Full::default())?).await?
+                let request = request.uri(format!("https://{}{path}", self.host));
+                sender.send_request(request.body(Full::new(body))?).await?
             }
         };
         whole(response).await

@@ -1,4 +1,4 @@
-//! A server on one core, and what its threads do there.
+//! A server on one core, and what it has of the machine.
 
 use std::fs;
 use std::io;
@@ -42,24 +42,22 @@ fn pin(core: usize) -> io::Result<()> {
 }
 
 /// What a process's threads have had of the CPU so far, and how long they wanted it in vain.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Busy {
     pub ran: Duration,
     pub waited: Duration,
 }
 
 impl Busy {
-    /// Of all threads that live.
+    /// How long they waited is of those that live.
     pub fn of(server: &Server) -> Busy {
-        let mut busy = Busy::default();
-        for thread in threads(server) {
+        let waited = |thread: PathBuf| {
             let times = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-            let mut times = times.split_whitespace().filter_map(|time| time.parse().ok());
-            let mut next = || Duration::from_nanos(times.next().unwrap_or_default());
-            busy.ran += next();
-            busy.waited += next();
-        }
-        busy
+            let waited = times.split_whitespace().nth(1).and_then(|time| time.parse().ok());
+            Duration::from_nanos(waited.unwrap_or_default())
+        };
+        let waited = threads(server).into_iter().map(waited).sum();
+        Busy { ran: cpu_time(server), waited }
     }
 
     pub fn since(self, before: Busy) -> Busy {
@@ -68,6 +66,21 @@ impl Busy {
             waited: self.waited.saturating_sub(before.waited),
         }
     }
+}
+
+/// The process's own clock, which also knows of threads that have ended.
+fn cpu_time(server: &Server) -> Duration {
+    let pid = libc::pid_t::try_from(server.pid()).expect("a process id");
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both calls write to what they are given and keep no pointer to it.
+    let code = unsafe {
+        match libc::clock_getcpuclockid(pid, &raw mut clock) {
+            0 => libc::clock_gettime(clock, &raw mut time),
+            error => error,
+        }
+    };
+    assert_eq!(code, 0, "the process has a clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// How often the thread has gone to sleep that interrupts guests.
@@ -79,6 +92,19 @@ pub fn ticker_sleeps(server: &Server) -> u64 {
     let status = fs::read_to_string(ticker.join("status")).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.and_then(|number| number.trim().parse().ok()).expect("a number")
+}
+
+/// Descriptors that the process has open.
+pub fn descriptors(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("its descriptors").count()
+}
+
+/// Bytes in memory.
+pub fn resident(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    let kibibytes: u64 = line.split_whitespace().nth(1).expect("a size").parse().expect("a number");
+    kibibytes << 10
 }
 
 fn threads(server: &Server) -> Vec<PathBuf> {

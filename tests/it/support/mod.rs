@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod certificates;
+pub mod cgroup;
 pub mod client;
 pub mod connection;
 pub mod cores;

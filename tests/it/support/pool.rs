@@ -86,6 +86,14 @@ pub fn pool(name: &str, limits: Limits) -> (Pool, TaskTracker) {
     (Pool::new(blueprint(name, component(name), limits, &tasks)), tasks)
 }
 
+/// The same on engines of its own, whose CPU it does not share with the loops of other tests.
+pub fn pool_apart(name: &str, limits: Limits) -> (Pool, TaskTracker) {
+    let engines = Engines::new().expect("engines");
+    let component = Component::compile_here(&engines, &guest(name)).expect(name);
+    let tasks = TaskTracker::new();
+    (Pool::new(blueprint(name, Arc::new(component), limits, &tasks)), tasks)
+}
+
 /// What a pool of `component` is made of.
 pub fn blueprint(
     name: &str,

@@ -214,6 +214,21 @@ impl Server {
         maps.lines().filter(|line| line.split_whitespace().nth(1) == Some("r-xp")).count()
     }
 
+    /// The most bytes that were resident at a time, since the start or [`Server::forget_peak`].
+    pub fn peak(&self) -> usize {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("the process lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        kibibytes.expect("a peak").parse::<usize>().expect("a number") << 10
+    }
+
+    /// The peak is what is resident now.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        fs::write(path, "5").expect("forget the peak");
+    }
+
     /// Waits until a line with `text` is logged, and returns it. One that is there already counts.
     pub fn wait_for_log(&self, text: &str) -> String {
         self.wait_for_log_after(0, text)
