@@ -26,9 +26,6 @@ struct Seen {
     changed: (i64, i64),
 }
 
-/// A time of change that no file has.
-const NEVER: (i64, i64) = (i64::MIN, 0);
-
 impl Seen {
     fn at(path: &Path) -> Option<Self> {
         let meta = fs::metadata(path).ok()?;
@@ -40,10 +37,10 @@ impl Seen {
 }
 
 impl ManifestFile {
-    /// The file at `path`, which may have changed since it was read for the start: it is taken
-    /// at the first look, but not while it is written to.
+    /// The file at `path` as it is now. It may have changed since it was read for the start: the
+    /// first look lets it be read again.
     pub fn new(path: PathBuf) -> Self {
-        let seen = Seen::at(&path).map(|now| Seen { changed: NEVER, ..now });
+        let seen = Seen::at(&path);
         Self { path, seen }
     }
 
