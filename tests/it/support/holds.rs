@@ -28,6 +28,7 @@ impl Shown<'_> {
     /// Writes the row, and fails the test where the promise did not hold.
     pub fn holds(&self, figure: impl Display, pass: bool) {
         let figure = figure.to_string();
+        println!("{}: {}, {}x: {figure} ({})", self.part, self.tried, self.times, self.bound);
         if let Some(path) = std::env::var_os("TIDEGATE_HOLDS") {
             let row = serde_json::json!({
                 "part": self.part,
