@@ -23,6 +23,14 @@ pub fn spin(milliseconds: u64, now_in_nanoseconds: impl Fn() -> u64) {
     }
 }
 
+/// Always the same work, however long it takes; a turn is less than a nanosecond to a few.
+#[inline(never)]
+pub fn work(turns: u64) {
+    for turn in 0..turns {
+        black_box(turn);
+    }
+}
+
 /// Calls nothing, allocates nothing, returns never.
 pub fn spin_forever() -> ! {
     let mut turn = 0u64;

@@ -52,6 +52,7 @@ impl Guest for Kit {
 
             "/sleep" => sleep(&target, out),
             "/spin" => spin(&target, out),
+            "/work" => work(&target, out),
             "/spin-after-head" => failures::spin_after_head(&target, out),
             "/grow" => grow(&target, out),
             "/stack" => answer(out, &common::consume_stack(0).to_string()),
@@ -194,6 +195,11 @@ fn sleep(target: &Target, out: ResponseOutparam) {
 fn spin(target: &Target, out: ResponseOutparam) {
     common::spin(target.number("ms", 0), monotonic_clock::now);
     answer(out, "spun\n");
+}
+
+fn work(target: &Target, out: ResponseOutparam) {
+    common::work(target.number("turns", 1));
+    answer(out, "done\n");
 }
 
 fn grow(target: &Target, out: ResponseOutparam) {

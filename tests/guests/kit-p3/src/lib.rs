@@ -50,6 +50,7 @@ impl Guest for Kit {
 
             "/sleep" => sleep(&target, reply).await,
             "/spin" => spin(&target, reply),
+            "/work" => work(&target, reply),
             "/spin-after-head" => failures::spin_after_head(&target, reply),
             "/grow" => grow(&target, reply),
             "/stack" => reply.text(&common::consume_stack(0).to_string()),
@@ -185,6 +186,11 @@ async fn sleep(target: &Target, reply: Reply) -> Answer {
 fn spin(target: &Target, reply: Reply) -> Answer {
     common::spin(target.number("ms", 0), monotonic_clock::now);
     reply.text("spun\n")
+}
+
+fn work(target: &Target, reply: Reply) -> Answer {
+    common::work(target.number("turns", 1));
+    reply.text("done\n")
 }
 
 fn grow(target: &Target, reply: Reply) -> Answer {
