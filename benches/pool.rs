@@ -184,7 +184,8 @@ impl Contestant {
                 size(answer.into_body()).await
             }
             Self::Tidegate(pool) => {
-                let request = Request { id: RequestId::next(), http: request, permit: None };
+                let id = RequestId::next();
+                let request = Request { id, http: request, permit: None, crowded: false };
                 size(pool.handle(request).await.expect("an answer").http.into_body()).await
             }
         }

@@ -52,7 +52,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// For a response that has its connection to itself.
+    /// For a response that shares its connection with few others or none.
     pub const WIDE: Chunks = Chunks { count: 3, size: 128 << 10 };
     /// For one of the many of an HTTP/2 connection: with its header a chunk is a TLS record.
     pub const NARROW: Chunks = Chunks { count: 1, size: 12 << 10 };

@@ -46,7 +46,7 @@ const GATHER_TURNS: usize = 4;
 /// How much of a response is gathered before its head is sent, and how much where it is one
 /// of many on its connection.
 const GATHER_MAX: usize = 64 << 10;
-const GATHER_SHARED_MAX: usize = 12 << 10;
+const GATHER_CROWDED_MAX: usize = 12 << 10;
 
 /// After this a client that was refused may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -64,6 +64,9 @@ pub struct Request {
     /// Given back when the response is complete; when the client leaves before that, only when
     /// the guest's work has ended.
     pub permit: Option<OwnedSemaphorePermit>,
+    /// Its response is one of many on a connection, which together are to hold little memory
+    /// when their client does not read them.
+    pub crowded: bool,
 }
 
 /// A guest's response.
@@ -94,18 +97,12 @@ pub enum Failure {
 }
 
 impl Request {
-    /// Whether its response is one of many on an HTTP/2 connection, which together are to hold
-    /// little memory when their client does not read them.
-    fn shares_connection(&self) -> bool {
-        self.http.version() == http::Version::HTTP_2
-    }
-
     fn chunks(&self) -> Chunks {
-        if self.shares_connection() { Chunks::NARROW } else { Chunks::WIDE }
+        if self.crowded { Chunks::NARROW } else { Chunks::WIDE }
     }
 
     fn gather_max(&self) -> usize {
-        if self.shares_connection() { GATHER_SHARED_MAX } else { GATHER_MAX }
+        if self.crowded { GATHER_CROWDED_MAX } else { GATHER_MAX }
     }
 }
 

@@ -44,6 +44,9 @@ const HYPER_HEADERS_MAX: usize = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// Answers at a time on an HTTP/2 connection that may hold as much memory as one on HTTP/1.
+const WIDE_STREAMS: usize = 4;
+
 /// Bytes of a stream's answer that wait to be written.
 const STREAM_BUFFER_MAX: usize = 12 * 1024;
 
@@ -79,6 +82,15 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// On HTTP/2, for how many of its requests guests may work, those included that it has given up.
     pub room: Option<Arc<Semaphore>>,
+}
+
+impl Client {
+    /// Whether so many answers are under way on the connection that each may hold only little.
+    pub fn is_crowded(&self) -> bool {
+        let most = self.activity.limits.max_streams.get();
+        let room = self.room.as_ref();
+        room.is_some_and(|room| most.saturating_sub(room.available_permits()) > WIDE_STREAMS)
+    }
 }
 
 impl Front {

@@ -164,7 +164,8 @@ async fn ask(
     let is_head = head.method == Method::HEAD;
     prepare(&mut head, authority, client.scheme, &client.address, id)?;
     let permit = enter(client).await?;
-    let request = pool::Request { id, http: Request::from_parts(head, body), permit };
+    let http = Request::from_parts(head, body);
+    let request = pool::Request { id, http, permit, crowded: client.is_crowded() };
     let handled = match &overflow {
         None => pool.handle(request).await,
         // Whatever the guest makes of it, what the client did wrong is the better answer.

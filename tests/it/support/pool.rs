@@ -162,6 +162,7 @@ pub fn request(method: http::Method, path: &str, body: WasiBody) -> Request {
             .body(body)
             .unwrap(),
         permit: None,
+        crowded: false,
     }
 }
 
