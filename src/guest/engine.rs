@@ -6,7 +6,6 @@
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
@@ -19,7 +18,7 @@ use super::State;
 use super::code::FORMAT;
 use super::component::Digest;
 use super::share::Share;
-use super::ticker::{Running, TICK, Ticker};
+use super::ticker::{Running, Ticker};
 
 /// Live instances that one engine has room for, over all apps.
 ///
@@ -42,11 +41,11 @@ const MAX_TABLES_PER_COMPONENT: u32 = 50;
 /// faulting it in again. It stays with each slot that was ever used, counted by nobody, so it
 /// is what small guests need and no more.
 const TABLE_KEEP_RESIDENT: usize = 8 << 10;
-const STACK_KEEP_RESIDENT: usize = 16 << 10;
+const STACK_KEEP_RESIDENT: usize = 8 << 10;
 
 /// Slots whose memory is returned to the system in one call. Until then they keep their
 /// component's code, see [`Engines::release`], and their memory, see [`super::lingering`].
-pub(super) const DECOMMIT_BATCH: usize = 16;
+pub(super) const DECOMMIT_BATCH: usize = 32;
 
 /// A core module with one memory of one page, in WebAssembly's binary format.
 const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
@@ -97,9 +96,10 @@ impl Engines {
                 _ => instances /= 2,
             }
         };
-        let ticker = Ticker::start(vec![plain.engine.clone(), concurrent.engine.clone()])?;
-        let id = id(&plain.engine, &concurrent.engine);
         let share = Share::new(cores());
+        let engines = vec![plain.engine.clone(), concurrent.engine.clone()];
+        let ticker = Ticker::start(engines, share.clone())?;
+        let id = id(&plain.engine, &concurrent.engine);
         Ok(Arc::new(Self { plain, concurrent, id, ticker, share }))
     }
 
@@ -203,11 +203,6 @@ impl Side {
 /// Cores that this process may use: as many threads run guests.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-/// Epochs that `interval` lasts, at least one.
-pub fn ticks(interval: Duration) -> u64 {
-    u64::try_from(interval.as_nanos() / TICK.as_nanos()).map_or(u64::MAX, |n| n.max(1))
 }
 
 fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {

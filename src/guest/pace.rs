@@ -1,4 +1,4 @@
-//! How a store's guest computes: in slices of a tick, after the first each with a ticket.
+//! How a store's guest computes: in slices of a tick, after the first two each with a ticket.
 //!
 //! A guest that never computes through a tick, as nearly all do, pays for none
 //! of this but two loads of a flag.
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::share::{Account, Share, Ticket, Waiting};
-use super::ticker::TICK;
+use super::ticker;
 
 /// One store's pace. Its guest, and who drives that, share it.
 pub struct Pace {
@@ -85,6 +85,11 @@ impl Pace {
         self.computes.load(Relaxed)
     }
 
+    /// The time from one tick to the next, as things are.
+    pub fn period(&self) -> Duration {
+        ticker::period(&self.share)
+    }
+
     /// Where guests compute on all cores, an app that has had more than its share waits even
     /// to begin: short requests, of which no tick would take notice, shall have no more.
     fn may_enter(&self, entry: &mut Option<Waiting>, cx: &mut Context<'_>) -> Poll<()> {
@@ -111,12 +116,13 @@ impl Pace {
 
     /// A tick finds the guest computing. It has to [`Self::pass`] then.
     pub fn tick(&self) -> Tick {
+        let period = self.period();
         let tick = match self.slice().take() {
             Some(Slice { ticket, continued, since }) => {
                 let used = thread_time().saturating_sub(since);
-                Tick { ticket, used, sampled: if continued { used } else { TICK }, continued }
+                Tick { ticket, used, sampled: if continued { used } else { period }, continued }
             }
-            None => Tick { ticket: None, used: TICK, sampled: TICK, continued: false },
+            None => Tick { ticket: None, used: period, sampled: period, continued: false },
         };
         self.sliced.store(false, Relaxed);
         self.account.count(tick.sampled);
@@ -127,11 +133,28 @@ impl Pace {
     pub async fn pass(self: Arc<Self>, tick: Tick) {
         self.waits.store(true, Relaxed);
         self.computes.store(tick.continued, Relaxed);
-        let ticket = self.share.wait(&self.account, tick.ticket, tick.used).await;
-        recess().await;
+        let ticket = match tick {
+            Tick { ticket: None, used, continued: false, .. } if self.goes_on_without(used) => None,
+            Tick { ticket, used, .. } => Some(self.share.wait(&self.account, ticket, used).await),
+        };
+        // Who is found in passing goes on sooner: while it stands, it takes no other request.
+        if tick.continued {
+            tokio::task::yield_now().await;
+        }
+        stand_back().await;
         self.waits.store(false, Relaxed);
         self.computes.store(false, Relaxed);
-        self.begin(Some(ticket), true);
+        self.begin(ticket, true);
+    }
+
+    /// Whether a guest that was found in passing may compute on without a ticket. Most have just
+    /// begun a short request; if all of these took tickets, every other would have to.
+    fn goes_on_without(&self, used: Duration) -> bool {
+        let may = !self.share.is_saturated() || self.share.admits(&self.account);
+        if may {
+            self.share.charge(&self.account, used);
+        }
+        may
     }
 
     fn begin(&self, ticket: Option<Ticket>, continued: bool) {
@@ -163,16 +186,15 @@ impl Drop for Rest<'_> {
     }
 }
 
-/// Lets the thread look for what has come in, and serve that.
+/// Lets those go first who were woken by now.
 ///
-/// tokio looks at its sockets and timers when nothing else is to be done on the thread, and
-/// wakes those who deferred to that. They are woken last and polled first: to be behind who
-/// was woken by then, it goes to the queue's end once more.
+/// After tokio's own yield it lets the thread look for what has come in, and serve that: tokio
+/// looks at its sockets and timers when nothing else is to be done on the thread, and wakes
+/// those who yielded. They are woken last and polled first.
 ///
 /// Polled again in one go, it is over sooner: a small answer that was interrupted in passing
 /// is gathered whole all the same.
-async fn recess() {
-    tokio::task::yield_now().await;
+async fn stand_back() {
     let mut behind = false;
     poll_fn(|cx| match std::mem::replace(&mut behind, true) {
         true => Poll::Ready(()),

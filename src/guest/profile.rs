@@ -12,7 +12,7 @@ use tracing::warn;
 use wasmtime::component::Component;
 use wasmtime::{AsContext, GuestProfiler};
 
-use super::engine::{Engines, ticks};
+use super::engine::Engines;
 use super::files::{newest_first, remove, remove_leftovers, write_by_rename};
 use crate::config;
 use crate::limit::Tally;
@@ -34,10 +34,10 @@ pub struct Profiler {
 /// A store's profile while it is made.
 pub struct Recording {
     profiler: Box<GuestProfiler>,
-    /// Ticks from one sample to the next.
-    interval: u64,
-    /// Ticks since the last.
-    waited: u64,
+    /// Of computing, from one sample to the next.
+    interval: Duration,
+    /// Of computing, since the last.
+    computed: Duration,
     samples: u32,
 }
 
@@ -69,8 +69,8 @@ impl Profiler {
         match GuestProfiler::new_component(engine, &self.app, interval, component.clone(), []) {
             Ok(profiler) => Some(Recording {
                 profiler: Box::new(profiler),
-                interval: ticks(interval),
-                waited: 0,
+                interval,
+                computed: Duration::ZERO,
                 samples: 0,
             }),
             Err(error) => {
@@ -102,12 +102,12 @@ impl Profiler {
 impl Recording {
     /// Takes one sample of the guest that is running in `store`, if it is time for one.
     ///
-    /// For each tick. The guest yields at each, sampled or not: were it interrupted at its
-    /// samples only, no timeout could end one that computes between them.
-    pub fn tick(&mut self, store: impl AsContext) {
-        self.waited += 1;
-        if self.waited >= self.interval && self.samples < MAX_SAMPLES {
-            self.waited = 0;
+    /// For each tick, so long after the one before. The guest yields at each, sampled or not:
+    /// were it interrupted at its samples only, no timeout could end one that computes between.
+    pub fn tick(&mut self, store: impl AsContext, period: Duration) {
+        self.computed += period;
+        if self.computed >= self.interval && self.samples < MAX_SAMPLES {
+            self.computed = Duration::ZERO;
             self.samples += 1;
             self.profiler.sample(store, Duration::ZERO);
         }

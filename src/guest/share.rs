@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +20,11 @@ use super::ticker::TICK;
 
 /// The weight at which virtual time is CPU time.
 const UNIT: u64 = 100;
+
+/// CPU that an app may have had less than its share, and then have first: what computes for a
+/// few milliseconds now and then is not held up by who computes all the time. It is never more
+/// than was left to others before.
+const CREDIT: Duration = Duration::from_millis(5);
 
 /// The node's CPU, as guests share it.
 pub struct Share {
@@ -32,10 +37,12 @@ pub struct Share {
 struct Queue {
     /// Tickets that nobody has.
     free: usize,
-    /// Where the ticket given out last began. Nobody may stand behind it: time that an app
-    /// has not used is no credit.
+    /// Where the ticket given out last began. Nobody may stand further behind it than the
+    /// credit: for time that it has not used an app gets no more.
     now: u64,
     arrivals: u64,
+    /// Tickets given out, and places in line.
+    claims: usize,
     /// The lines of those who wait, in the order of their apps' turns.
     lines: BTreeMap<(u64, u64), Line>,
 }
@@ -53,6 +60,8 @@ pub struct Account {
     weight: AtomicU64,
     /// When its next turn is. Belongs to the queue's lock.
     turn: AtomicU64,
+    /// Tickets and places in line that are its own. Belongs to the queue's lock too.
+    claims: AtomicUsize,
     /// Nanoseconds of CPU.
     used: AtomicU64,
 }
@@ -83,6 +92,7 @@ impl Account {
             number: NUMBER.fetch_add(1, Relaxed),
             weight: AtomicU64::default(),
             turn: AtomicU64::default(),
+            claims: AtomicUsize::default(),
             used: AtomicU64::default(),
         };
         account.set_weight(weight);
@@ -112,7 +122,7 @@ impl Account {
 impl Share {
     /// The CPU of `cores` cores.
     pub fn new(cores: usize) -> Arc<Self> {
-        let queue = Queue { free: cores, now: 0, arrivals: 0, lines: BTreeMap::new() };
+        let queue = Queue { free: cores, now: 0, arrivals: 0, claims: 0, lines: BTreeMap::new() };
         Arc::new(Self { queue: Mutex::new(queue), saturated: AtomicBool::new(cores == 0) })
     }
 
@@ -121,20 +131,20 @@ impl Share {
         self.saturated.load(Relaxed)
     }
 
-    /// Whether the app may begin something without a ticket: up to a tick ahead of its turn,
-    /// so that one which seldom computes never waits.
+    /// Whether the app may compute for a moment without a ticket: up to a tick ahead of its
+    /// turn, so that one which seldom computes never waits; and while no other app computes.
     pub fn admits(&self, account: &Account) -> bool {
         let mut queue = self.lock();
-        let now = queue.now;
-        let turn = account.turn.load(Relaxed).max(now);
+        let turn = queue.turn(account);
         queue.move_turn(account, turn);
-        turn <= now.saturating_add(account.virtually(TICK))
+        let is_alone = queue.claims == account.claims.load(Relaxed);
+        is_alone || turn <= queue.now.saturating_add(account.virtually(TICK))
     }
 
     /// Charges an app for what it used without a ticket.
     pub fn charge(&self, account: &Account, used: Duration) {
         let mut queue = self.lock();
-        let turn = account.turn.load(Relaxed).max(queue.now);
+        let turn = queue.turn(account);
         queue.move_turn(account, turn.saturating_add(account.virtually(used)));
     }
 
@@ -148,18 +158,19 @@ impl Share {
         used: Duration,
     ) -> Waiting {
         let mut queue = self.lock();
-        let turn = account.turn.load(Relaxed);
         let turn = match had {
             Some(mut had) => {
                 queue.free += 1;
+                queue.unclaim(account);
                 had.spent = true;
-                turn.saturating_sub(had.charged)
+                account.turn.load(Relaxed).saturating_sub(had.charged)
             }
-            None => turn,
+            None => queue.turn(account),
         };
-        let turn = turn.saturating_add(account.virtually(used)).max(queue.now);
+        let turn = turn.saturating_add(account.virtually(used));
         queue.move_turn(account, turn);
         queue.arrivals += 1;
+        queue.claim(account);
         let place = queue.arrivals;
         let (sender, ticket) = oneshot::channel();
         let key = (turn, account.number);
@@ -198,6 +209,18 @@ impl Share {
 }
 
 impl Queue {
+    /// The app has a ticket or a place in line more.
+    fn claim(&mut self, account: &Account) {
+        self.claims += 1;
+        account.claims.fetch_add(1, Relaxed);
+    }
+
+    /// It has one less.
+    fn unclaim(&mut self, account: &Account) {
+        self.claims -= 1;
+        account.claims.fetch_sub(1, Relaxed);
+    }
+
     /// Takes out the first in the line of the app whose turn is next.
     fn next(&mut self) -> Option<(Arc<Account>, oneshot::Sender<Ticket>)> {
         let mut line = self.lines.first_entry()?;
@@ -207,6 +230,12 @@ impl Queue {
             line.remove();
         }
         Some((account, sender))
+    }
+
+    /// When an app's next turn is that has done nothing of late, or something.
+    fn turn(&self, account: &Account) -> u64 {
+        let earliest = self.now.saturating_sub(account.virtually(CREDIT));
+        account.turn.load(Relaxed).max(earliest)
     }
 
     /// Sets when an app's next turn is.
@@ -232,6 +261,7 @@ impl Ticket {
         }
         let mut queue = self.share.lock();
         queue.free += 1;
+        queue.unclaim(&self.account);
         let turn = self.account.turn.load(Relaxed).saturating_sub(self.charged);
         queue.move_turn(&self.account, turn.saturating_add(self.account.virtually(used)));
         self.share.grant(queue);
@@ -261,11 +291,13 @@ impl Drop for Waiting {
         let key = self.account.number;
         let mut queue = self.share.lock();
         let key = (self.account.turn.load(Relaxed), key);
-        if let Some(line) = queue.lines.get_mut(&key) {
-            line.waiting.remove(&self.place);
+        if let Some(line) = queue.lines.get_mut(&key)
+            && line.waiting.remove(&self.place).is_some()
+        {
             if line.waiting.is_empty() {
                 queue.lines.remove(&key);
             }
+            queue.unclaim(&self.account);
         }
         // A ticket that was sent meanwhile goes on as the channel drops it.
     }

@@ -115,7 +115,7 @@ fn an_app_alone_has_every_turn() {
 }
 
 #[test]
-fn time_that_an_app_has_not_used_is_no_credit() {
+fn time_that_an_app_has_not_used_is_little_credit() {
     let share = Share::new(1);
     let (busy, idle) = (account(100), account(100));
     let mut loops = Loops::new(&share);
@@ -123,7 +123,9 @@ fn time_that_an_app_has_not_used_is_no_credit() {
     loops.turns(10_000);
     loops.add(&idle, 2);
     loops.turns(100);
-    assert!(used(&idle).abs_diff(50) <= 2, "{} of 100", used(&idle));
+    // All of its credit at first, then half.
+    let fair = (100 + CREDIT.as_millis()) / 2;
+    assert!(used(&idle).abs_diff(fair) <= 2, "{} of 100", used(&idle));
 }
 
 #[test]
@@ -168,6 +170,7 @@ fn who_gives_up_waiting_is_passed_over() {
     drop(granted(&mut other).unwrap());
     assert!(share.lock().lines.is_empty());
     assert_eq!(share.lock().free, 1);
+    assert_eq!(share.lock().claims, 0);
 }
 
 #[test]
@@ -205,10 +208,55 @@ fn an_app_that_seldom_computes_is_let_in_and_one_ahead_of_its_turn_is_not() {
     loops.add(&busy, 1);
     loops.turns(100);
     assert!(share.admits(&seldom));
-    share.charge(&seldom, MS / 2);
+    share.charge(&seldom, CREDIT + MS / 2);
     assert!(share.admits(&seldom));
     share.charge(&seldom, MS);
     assert!(!share.admits(&seldom), "it has had more than a tick in advance");
     loops.turns(2);
     assert!(share.admits(&seldom), "the others have caught up");
+}
+
+#[test]
+fn while_no_other_app_computes_one_is_let_in_however_much_it_has_had() {
+    let share = Share::new(1);
+    let (app, other) = (account(100), account(100));
+    let mut loops = Loops::new(&share);
+    loops.add(&app, 3);
+    loops.turns(10);
+    share.charge(&app, MS * 10);
+    assert!(share.is_saturated() && share.admits(&app));
+    // Another has a place in line, and then has given it up.
+    let waiting = share.wait(&other, None, Duration::ZERO);
+    assert!(!share.admits(&app));
+    drop(waiting);
+    assert!(share.admits(&app));
+    // Another has a ticket, and has given it back.
+    drop(loops);
+    share.charge(&app, MS * 10);
+    let mut waiting = share.wait(&other, None, Duration::ZERO);
+    let ticket = granted(&mut waiting).unwrap();
+    assert!(!share.admits(&app));
+    ticket.end(MS);
+    assert!(share.admits(&app));
+    assert_eq!(share.lock().claims, 0);
+}
+
+#[test]
+fn credit_is_no_more_than_was_left_to_others() {
+    let share = Share::new(1);
+    let (busy, bursts) = (account(100), account(100));
+    let mut loops = Loops::new(&share);
+    loops.add(&busy, 3);
+    // One that computes for its credit, and rests for as long as another turn takes.
+    let mut had = Duration::ZERO;
+    for _ in 0..1000 {
+        loops.turn(MS);
+        let mut waiting = share.wait(&bursts, None, Duration::ZERO);
+        while granted(&mut waiting).map(|ticket| ticket.end(CREDIT)).is_none() {
+            loops.turn(MS);
+        }
+        had += CREDIT;
+    }
+    let others = busy.used();
+    assert!(had <= others + CREDIT * 2, "{had:?} beside {others:?}");
 }

@@ -211,7 +211,7 @@ impl State {
 /// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(mut recording) = store.data_mut().recording.take() {
-        recording.tick(&store);
+        recording.tick(&store, store.data().pace.period());
         store.data_mut().recording = Some(recording);
     }
     store.data_mut().count_holdings()?;

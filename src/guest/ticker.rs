@@ -3,6 +3,8 @@
 //! A tokio task cannot do this: on one core a guest that loops would keep the
 //! tick, and so its own interruption, from ever running.
 
+mod prompt;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,8 +12,13 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
+use super::share::Share;
+
 /// How often a running guest is interrupted, so that timers and other tasks get their turn.
 pub const TICK: Duration = Duration::from_millis(1);
+
+/// How often while guests compute on all cores: everything else waits for one of them then.
+const SHORT_TICK: Duration = Duration::from_micros(200);
 
 /// Ticks without a running guest after which the thread parks: long enough that
 /// steady traffic does not pay a wake-up per request.
@@ -25,6 +32,7 @@ pub struct Ticker {
 
 struct Shared {
     engines: Vec<Engine>,
+    share: Arc<Share>,
     running: AtomicUsize,
     parked: AtomicBool,
     stop: AtomicBool,
@@ -38,16 +46,20 @@ impl Ticker {
     ///
     /// # Errors
     /// When the system has no thread left to give.
-    pub fn start(engines: Vec<Engine>) -> std::io::Result<Self> {
+    pub fn start(engines: Vec<Engine>, share: Arc<Share>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             engines,
+            share,
             running: AtomicUsize::new(0),
             parked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let thread = thread::Builder::new().name("epochs".into()).spawn({
             let shared = shared.clone();
-            move || shared.tick()
+            move || {
+                prompt::be_prompt();
+                shared.tick();
+            }
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -66,12 +78,17 @@ impl Ticker {
     }
 }
 
+/// The time from one tick to the next, as things are.
+pub fn period(share: &Share) -> Duration {
+    if share.is_saturated() { SHORT_TICK } else { TICK }
+}
+
 impl Shared {
     fn tick(&self) {
         let mut idle = 0;
         while !self.stop.load(Ordering::SeqCst) {
             if idle < IDLE_TICKS {
-                thread::sleep(TICK);
+                thread::sleep(period(&self.share));
                 for engine in &self.engines {
                     engine.increment_epoch();
                 }
