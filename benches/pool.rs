@@ -18,7 +18,6 @@ use http_body_util::{BodyExt, Empty, Full};
 use tidegate::config::Limits;
 use tidegate::guest::memory::Node;
 use tidegate::guest::outbound::{Network, Outbound};
-use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
@@ -227,26 +226,14 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         ..Limits::default()
     };
     let tally = Tally::new(None);
-    let output = Source {
-        app: "bench".into(),
-        rate: limits.log_rate,
-        burst: limits.log_burst,
-        tally: tally.clone(),
-    };
+    let outbound = Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new());
+    let cpu = Account::new(limits.cpu_weight);
     Pool::new(Blueprint {
         component: Arc::new(Component::compile_here(engines, &bytes).expect("a component")),
-        template: Template {
-            app: "bench".into(),
-            output: Arc::new(output),
-            env: vec![],
-            args: vec![],
-            outbound: Outbound::new(&BTreeSet::new(), &limits, tally.clone(), Network::new()),
-            cpu_time: limits.cpu_time,
-            account: Account::new(limits.cpu_weight),
-        },
+        template: Template::new("bench", &limits, &tally, outbound, cpu),
         limits,
         tally,
-        account: Node::new(usize::MAX).account(),
+        memory: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: TaskTracker::new(),

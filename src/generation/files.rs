@@ -55,20 +55,20 @@ impl Files {
             Some(known) if known.fingerprint == fingerprint && !fresh => {
                 Ok(Content { digest: known.digest, fresh })
             }
-            _ => {
-                // By rename another file came in its place meanwhile, as a rule: that one is whole.
-                let mut content = self.read(path);
-                for _ in 1..MAX_READS {
-                    match &content {
-                        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                            content = self.read(path);
-                        }
-                        _ => break,
-                    }
-                }
-                content
+            _ => self.read_whole(path),
+        }
+    }
+
+    /// Reads it again where it changed meanwhile. As a rule another file came in its place, by
+    /// rename, and that one is whole.
+    fn read_whole(&mut self, path: &Path) -> io::Result<Content> {
+        for _ in 1..MAX_READS {
+            match self.read(path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                read => return read,
             }
         }
+        self.read(path)
     }
 
     fn read(&mut self, path: &Path) -> io::Result<Content> {

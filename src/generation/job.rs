@@ -15,7 +15,6 @@ use super::{App, Tried, blocking};
 use crate::config::{self, AppName};
 use crate::guest::component::Digest;
 use crate::guest::outbound::Outbound;
-use crate::guest::output::Source;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError};
@@ -211,31 +210,19 @@ impl Job {
         component: Arc<Component>,
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
-        let name = self.name.as_str();
+        let (name, limits) = (self.name.as_str(), &settings.limits);
         let Tenant { tally, memory, cpu } = self.tenant();
+        let network = self.builder.network.clone();
+        let outbound = Outbound::new(&settings.outbound, limits, tally.clone(), network);
         let blueprint = Blueprint {
             component: component.clone(),
             template: Template {
-                app: name.into(),
-                output: Arc::new(Source {
-                    app: name.into(),
-                    rate: settings.limits.log_rate,
-                    burst: settings.limits.log_burst,
-                    tally: tally.clone(),
-                }),
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
-                outbound: Outbound::new(
-                    &settings.outbound,
-                    &settings.limits,
-                    tally.clone(),
-                    self.builder.network.clone(),
-                ),
-                cpu_time: settings.limits.cpu_time,
-                account: cpu,
+                ..Template::new(name, limits, &tally, outbound, cpu)
             },
-            limits: settings.limits.clone(),
-            account: memory,
+            limits: limits.clone(),
+            memory,
             profiler: settings.profile.clone().map(|profile| {
                 let writes = self.builder.tasks.clone();
                 Profiler::new(profile, name, self.number, writes, tally.clone())

@@ -21,6 +21,8 @@ use super::output::{GuestOutput, Source, Stream};
 use super::pace::Pace;
 use super::profile::Recording;
 use super::share::Account;
+use crate::config::Limits;
+use crate::limit::Tally;
 use crate::request_id::RequestId;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
@@ -91,7 +93,34 @@ pub struct Template {
     /// CPU of each request.
     pub cpu_time: Duration,
     /// The app's share of the node's CPU, for all of its pools.
-    pub account: Arc<Account>,
+    pub cpu: Arc<Account>,
+}
+
+impl Template {
+    /// One for an app under these limits, without environment or arguments.
+    pub fn new(
+        app: &str,
+        limits: &Limits,
+        tally: &Arc<Tally>,
+        outbound: Arc<Outbound>,
+        cpu: Arc<Account>,
+    ) -> Self {
+        let output = Source {
+            app: app.into(),
+            rate: limits.log_rate,
+            burst: limits.log_burst,
+            tally: tally.clone(),
+        };
+        Self {
+            app: app.into(),
+            output: Arc::new(output),
+            env: Vec::new(),
+            args: Vec::new(),
+            outbound,
+            cpu_time: limits.cpu_time,
+            cpu,
+        }
+    }
 }
 
 /// A store's data.
@@ -152,7 +181,7 @@ impl State {
                 output,
                 recording,
                 budget: Budget::new(template.cpu_time),
-                pace: Pace::new(&engines.share, &template.account),
+                pace: Pace::new(&engines.share, &template.cpu),
                 concurrent: !component.is_exclusive(),
             },
         );

@@ -42,7 +42,7 @@ impl Exclusive {
         };
         let slots = Slots::new(bounds, blueprint.tasks.clone());
         let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
-        blueprint.account.register(idle);
+        blueprint.memory.register(idle);
         let gate = Gate::new(&blueprint.limits, &blueprint.tally);
         Self { blueprint, slots, gate }
     }

@@ -32,7 +32,7 @@ pub struct Blueprint {
     pub template: Template,
     pub limits: Limits,
     /// What the app's instances take of the node's memory, in this pool and in those before it.
-    pub account: Arc<Account>,
+    pub memory: Arc<Account>,
     /// How often the app reached its limits, in this pool and in those before it.
     pub tally: Arc<Tally>,
     pub profiler: Option<Profiler>,
@@ -95,7 +95,7 @@ impl Instance {
         loop {
             match Self::try_to_make(blueprint, id).await {
                 Err(Unmade::Failed(error)) if error.is::<PoolConcurrencyLimitError>() => {
-                    if !blueprint.account.node().make_room().await {
+                    if !blueprint.memory.node().make_room().await {
                         blueprint.tally.reached(Limit::Instances, error);
                         return Err(Unmade::Busy);
                     }
@@ -106,12 +106,12 @@ impl Instance {
     }
 
     async fn try_to_make(blueprint: &Arc<Blueprint>, id: u64) -> Result<Self, Unmade> {
-        let Blueprint { component, account, tally, limits, .. } = &**blueprint;
+        let Blueprint { component, memory, tally, limits, .. } = &**blueprint;
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let bounds = Bounds { instance: bytes(limits.memory), app: bytes(limits.app_memory) };
         let expected = component.initial_memory.load(Ordering::Relaxed).min(bounds.instance);
         let on = (&component.engines, component.kind);
-        let room = Room::take(account, bounds, tally, expected, on).await;
+        let room = Room::take(memory, bounds, tally, expected, on).await;
         let room = room.map_err(|_| Unmade::Busy)?;
 
         let profiler = blueprint.profiler.as_ref().filter(|_| id > 0);

@@ -37,7 +37,7 @@ impl Shared {
         let gate = Gate::new(limits, &blueprint.tally);
         let shared = Arc::new(Self { blueprint, schedule, gate, emptied: Notify::new() });
         let idle: Weak<Self> = Arc::downgrade(&shared);
-        shared.blueprint.account.register(idle);
+        shared.blueprint.memory.register(idle);
         shared
     }
 

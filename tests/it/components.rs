@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use tidegate::config::{Limits, Profile};
+use tidegate::config::Profile;
 use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
@@ -17,7 +17,7 @@ use wasmparser::{Parser, Payload, ValidPayload, Validator};
 use wasmtime::error::Context as _;
 
 use crate::support::pool::{
-    blueprint, component, engines, get, guest, limits, outbound, output, room, text as body,
+    blueprint, component, engines, get, guest, limits, outbound, room, text as body,
 };
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -46,16 +46,9 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// Instantiates it once, as the proof before a swap does.
 pub async fn start(component: &Component) -> wasmtime::Result<()> {
-    let output = output("test", &Limits::default(), &Tally::new(None));
-    let template = Template {
-        app: "test".into(),
-        output,
-        env: vec![],
-        args: vec![],
-        outbound: outbound(&limits()),
-        cpu_time: Duration::from_secs(10),
-        account: Account::new(NonZeroUsize::MIN),
-    };
+    let (limits, tally) = (limits(), Tally::new(None));
+    let cpu = Account::new(limits.cpu_weight);
+    let template = Template::new("test", &limits, &tally, outbound(&limits), cpu);
     let room = room(component).await;
     let mut store = State::store(component, &template, 1, 1, None, room.limiter());
     component.instantiate(&mut store).await.map(drop).context("it does not start")

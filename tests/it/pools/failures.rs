@@ -90,7 +90,7 @@ async fn a_trap_leaves_other_instances_alone(kit: &str) {
         assert!(pool.handle(get("/trap")).await.is_err());
     }
     for request in sleeping {
-        assert_eq!(text(request.await.unwrap()).await.0, 200);
+        assert_eq!(request.await.unwrap().unwrap().status, 200);
     }
     finish(pool, tasks).await;
 }

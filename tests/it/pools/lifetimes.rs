@@ -83,7 +83,7 @@ async fn a_fresh_instance_per_request_if_so_configured(kit: &str) {
     let (pool, tasks) = pool(kit, Limits { max_requests_per_instance, ..limits() });
     let requests: Vec<_> = (0..50).map(|_| spawn(&pool, "/inspect")).collect();
     for request in requests {
-        let (_, json) = text(request.await.unwrap()).await;
+        let json = request.await.unwrap().unwrap().text;
         assert!(json.contains(r#""served":1,"concurrent":1"#), "{json}");
     }
     until("none stays", || pool.live() == 0).await;
@@ -115,7 +115,7 @@ async fn an_evicted_pool_finishes_what_runs(kit: &str) {
     let working = pool.handle(get("/post-return?ms=500")).await.unwrap();
     text(Ok(working)).await;
     pool.evict(true);
-    assert_eq!(text(sleeping.await.unwrap()).await.1, "slept\n");
+    assert_eq!(sleeping.await.unwrap().unwrap().text, "slept\n");
     assert_eq!(read(streaming).await, ("tick\n".repeat(4).into_bytes(), Ok(())));
     finish(pool, tasks).await;
 }

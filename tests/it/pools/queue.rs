@@ -29,7 +29,7 @@ async fn the_most_recently_used_instance_serves_and_the_others_leave(kit: &str) 
     let sleeping: Vec<_> = (0..4).map(|_| spawn(&pool, "/sleep?ms=300")).collect();
     until("four run", || pool.live() == 4).await;
     for request in sleeping {
-        text(request.await.unwrap()).await;
+        request.await.unwrap().unwrap();
     }
     // Taken in turn, each of the four would be used every 80 ms, and none would ever leave.
     let start = Instant::now();

@@ -15,7 +15,6 @@ use tidegate::guest::compile::compile;
 use tidegate::guest::component::Digest;
 use tidegate::guest::memory::{Bounds, Node, Room};
 use tidegate::guest::outbound::{Network, Outbound};
-use tidegate::guest::output::Source;
 use tidegate::guest::store::Template;
 use tidegate::guest::{Account, Component, Engines};
 use tidegate::limit::Tally;
@@ -102,31 +101,18 @@ pub fn blueprint(
     tasks: &TaskTracker,
 ) -> Blueprint {
     let tally = Tally::new(Some(name.into()));
+    let cpu = Account::new(limits.cpu_weight);
     Blueprint {
         component,
-        template: Template {
-            app: name.into(),
-            output: output(name, &limits, &tally),
-            env: vec![],
-            args: vec![],
-            outbound: outbound(&limits),
-            cpu_time: limits.cpu_time,
-            account: Account::new(limits.cpu_weight),
-        },
+        template: Template::new(name, &limits, &tally, outbound(&limits), cpu),
         limits,
         tally,
-        account: Node::new(usize::MAX).account(),
+        memory: Node::new(usize::MAX).account(),
         profiler: None,
         generation: 1,
         tasks: tasks.clone(),
         count: 0.into(),
     }
-}
-
-/// The guest's output, under these limits.
-pub fn output(name: &str, limits: &Limits, tally: &Arc<Tally>) -> Arc<Source> {
-    let (rate, burst) = (limits.log_rate, limits.log_burst);
-    Arc::new(Source { app: name.into(), rate, burst, tally: tally.clone() })
 }
 
 /// A client that reaches nothing.
@@ -193,10 +179,27 @@ pub async fn inspect(pool: &Pool) -> serde_json::Value {
     serde_json::from_str(&json).expect(&json)
 }
 
-/// Serves in a task of its own, as a connection would.
-pub fn spawn(pool: &Pool, path: &str) -> tokio::task::JoinHandle<Result<Answer, Failure>> {
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Served {
+    pub instance: u64,
+    pub status: u16,
+    pub text: String,
+}
+
+/// Serves in a task of its own, as a connection would: an answer that nobody reads keeps its
+/// place in its instance.
+pub fn spawn(pool: &Pool, path: &str) -> tokio::task::JoinHandle<Result<Served, Failure>> {
     let (pool, request) = (pool.clone(), get(path));
-    tokio::spawn(async move { pool.handle(request).await })
+    tokio::spawn(async move { served(pool.handle(request).await).await })
+}
+
+/// Reads an answer to its end.
+pub async fn served(answer: Result<Answer, Failure>) -> Result<Served, Failure> {
+    let answer = answer?;
+    let instance = answer.instance;
+    let (status, text) = text(Ok(answer)).await;
+    Ok(Served { instance, status, text })
 }
 
 /// Waits until something is so; fails when it is not within 20 s.

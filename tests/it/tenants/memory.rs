@@ -48,7 +48,7 @@ impl Apps {
     fn app(&self, limits: Limits) -> App {
         let limits = Limits { max_concurrent_per_instance: NonZeroUsize::MIN, ..limits };
         let mut blueprint = blueprint(self.kit, component(self.kit), limits, &self.tasks);
-        blueprint.account = self.node.account();
+        blueprint.memory = self.node.account();
         let tally = blueprint.tally.clone();
         App { pool: Pool::new(blueprint), tally }
     }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::support::connection::{Connection, Transport};
 use crate::support::holds::{Shown, times};
-use crate::support::pool::{finish, get, guest, limits, pool, read, spawn, until};
+use crate::support::pool::{finish, get, guest, limits, pool, read, served, spawn, until};
 use crate::support::server::Site;
 
 for_both_kits! {
@@ -109,7 +109,7 @@ async fn those_who_wait_for_either_are_no_more_than_the_queue(kit: &str) {
         let first = poll_fn(|cx| Poll::Ready(handle.as_mut().poll(cx))).await;
         match first {
             Poll::Ready(answer) => busy += usize::from(is_busy(&answer)),
-            Poll::Pending => requests.push(tokio::spawn(handle)),
+            Poll::Pending => requests.push(tokio::spawn(async { served(handle.await).await })),
         }
     }
     for request in requests {
