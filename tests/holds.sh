@@ -13,8 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 profile=${HOLDS_PROFILE---release}
-benches=${HOLDS_BENCHES-$(grep -l TIDEGATE_HOLDS benches/*.rs benches/support/*.rs 2>/dev/null |
-    grep -v support/ | xargs -r -n 1 basename -s .rs)}
+benches=${HOLDS_BENCHES-$(grep -l table::record benches/*.rs | xargs -r -n 1 basename -s .rs)}
 page=${HOLDS_PAGE:-tests/HOLDS.md}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -45,7 +45,7 @@ const STACK_KEEP_RESIDENT: usize = 8 << 10;
 
 /// Slots whose memory is returned to the system in one call. Until then they keep their
 /// component's code, see [`Engines::release`], and their memory, see [`super::lingering`].
-pub(super) const DECOMMIT_BATCH: usize = 32;
+pub(super) const DECOMMIT_BATCH: usize = 16;
 
 /// A core module with one memory of one page, in WebAssembly's binary format.
 const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
