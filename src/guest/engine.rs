@@ -41,7 +41,7 @@ const MAX_TABLES_PER_COMPONENT: u32 = 50;
 /// faulting it in again. It stays with each slot that was ever used, counted by nobody, so it
 /// is what small guests need and no more.
 const TABLE_KEEP_RESIDENT: usize = 8 << 10;
-const STACK_KEEP_RESIDENT: usize = 8 << 10;
+const STACK_KEEP_RESIDENT: usize = 16 << 10;
 
 /// Slots whose memory is returned to the system in one call. Until then they keep their
 /// component's code, see [`Engines::release`], and their memory, see [`super::lingering`].

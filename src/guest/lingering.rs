@@ -13,8 +13,9 @@ use std::sync::{Arc, Weak};
 use super::engine::{DECOMMIT_BATCH, Engines, Kind};
 use super::memory::Node;
 
-/// Bytes that a thread leaves in an unfinished batch.
+/// Bytes that a thread leaves in an unfinished batch, and those of them that are stacks.
 const MAX_LINGERING: usize = 32 << 20;
+const MAX_STACKS: usize = 4 << 20;
 
 thread_local! {
     static LAST: RefCell<[Batch; 2]> = RefCell::default();
@@ -24,21 +25,32 @@ thread_local! {
 #[derive(Default)]
 struct Batch {
     dropped: VecDeque<(Arc<Node>, usize)>,
+    /// Bytes of filled stacks since it was last completed.
+    stacks: usize,
     engines: Weak<Engines>,
 }
 
-/// An instance has gone that held so many bytes: they are `node`'s again when they are the system's.
-pub fn dropped(node: &Arc<Node>, bytes: usize, engines: &Weak<Engines>, kind: Kind) {
+/// An instance has gone that held so many bytes, of memories and of stack: they are `node`'s again
+/// when they are the system's.
+pub fn dropped(
+    node: &Arc<Node>,
+    (bytes, stack): (usize, usize),
+    engines: &Weak<Engines>,
+    kind: Kind,
+) {
+    let bytes = bytes + stack;
     let full = LAST.try_with(|last| {
         let batch = &mut last.borrow_mut()[kind as usize];
         batch.engines = engines.clone();
+        batch.stacks += stack;
         batch.dropped.push_back((node.clone(), bytes));
         if batch.dropped.len() >= DECOMMIT_BATCH
             && let Some((node, bytes)) = batch.dropped.pop_front()
         {
             node.give(bytes);
         }
-        batch.dropped.iter().map(|(_, bytes)| bytes).sum::<usize>() > MAX_LINGERING
+        let lingering = batch.dropped.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        lingering > MAX_LINGERING || batch.stacks > MAX_STACKS
     });
     match full {
         Ok(true) => drop(settle()),

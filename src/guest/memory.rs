@@ -26,6 +26,9 @@ use crate::limit::{Limit, Tally};
 /// (512 KiB) and the chunks of two bodies on their way; with the first, the store and its tables.
 pub const CALL_COST: usize = 2 << 20;
 
+/// The stack of that.
+const STACK: usize = 512 << 10;
+
 /// As much of what the host holds for a guest as is paid with its first call.
 const PAID_HOLDINGS: usize = 256 << 10;
 
@@ -266,6 +269,8 @@ pub struct Room {
     kind: Kind,
     /// Bytes of the host's heap that go with the store.
     heap: usize,
+    /// The guest has filled its stack.
+    deep: bool,
 }
 
 struct Holding {
@@ -313,7 +318,7 @@ impl Room {
             calls: AtomicUsize::new(1),
             short: AtomicBool::new(false),
         });
-        Ok(Self { holding, engines: Arc::downgrade(engines), kind, heap: 0 })
+        Ok(Self { holding, engines: Arc::downgrade(engines), kind, heap: 0, deep: false })
     }
 
     /// What a store asks before its memories and tables grow.
@@ -343,6 +348,12 @@ impl Room {
         self.heap = bytes;
     }
 
+    /// The guest has filled its stack, which lingers as its memories do. Most touch little of it;
+    /// of those that fill it and go back no more linger than a batch holds.
+    pub fn stack_was_filled(&mut self) {
+        self.deep = true;
+    }
+
     /// Whether the app or the node, and not the instance's own limit, had no more for it.
     pub fn was_short(&self) -> bool {
         self.holding.short.load(Relaxed)
@@ -355,8 +366,9 @@ impl Drop for Room {
         let (paid, calls) = (paid.load(Relaxed), calls.load(Relaxed) * CALL_COST);
         heap::freed(self.heap);
         account.give(calls + paid);
-        account.node.give(calls);
-        lingering::dropped(&account.node, paid, &self.engines, self.kind);
+        let stack = if self.deep { STACK } else { 0 };
+        account.node.give(calls - stack);
+        lingering::dropped(&account.node, (paid, stack), &self.engines, self.kind);
         account.node.left();
     }
 }

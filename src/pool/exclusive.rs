@@ -265,7 +265,7 @@ async fn run(
             }
         }
         Err(error) => {
-            exchange.settle(blueprint.failed(instance.id, Some(id), "failed", &error));
+            exchange.settle(instance.failed(Some(id), &error));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use wasmtime::{PoolConcurrencyLimitError, Store, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::handler::Proxy;
 
@@ -130,6 +130,14 @@ impl Instance {
         };
         component.initial_memory.store(room.used(), Ordering::Relaxed);
         Ok(Self { id, store, proxy, pace, served: 0, blueprint: blueprint.clone(), room })
+    }
+
+    /// Logs that its guest failed, and makes the failure that requests see.
+    pub fn failed(&mut self, request: Option<RequestId>, error: &wasmtime::Error) -> Failure {
+        if error.downcast_ref() == Some(&Trap::StackOverflow) {
+            self.room.stack_was_filled();
+        }
+        self.blueprint.failed(self.id, request, "failed", error)
     }
 
     /// Whether it may take another request after those it has served.

@@ -68,7 +68,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
         }
         End::Failed(error) => {
             let guilty = running_request(&mut instance.store).or(ledger.only_request());
-            blueprint.failed(id, guilty, "failed", &error)
+            instance.failed(guilty, &error)
         }
     };
 }
