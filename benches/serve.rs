@@ -27,7 +27,7 @@ use support::contestant::{Build, Contestant, Mode, Tidegate, Who, start};
 use support::figures::{difference, median, order, ratio};
 use support::guests::{ERRANDS, Errand, HELLO};
 use support::load::{self, Round};
-use support::machine::{cores, pin, setting};
+use support::machine::{load_apart_from_server, setting};
 use support::reference::{Reference, Reuse, reference};
 use support::table::{self, Target};
 
@@ -41,12 +41,7 @@ fn main() {
         return serve_as_child(kind, address.parse().expect("an address"), guest, reuse);
     }
 
-    let cores = cores();
-    let (server, load) = (cores[0], cores[cores.len() - 1]);
-    if server == load {
-        println!("one core for server and load: requests per second and latency mean little");
-    }
-    pin(load).expect("a core for the load");
+    let server = load_apart_from_server();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let wanted = std::env::var("ERRAND").unwrap_or_default();

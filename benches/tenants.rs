@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use support::figures::median;
 use support::guests::path;
-use support::machine::{cores, cpu_time, pin, setting};
+use support::load::read_answer;
+use support::machine::{cpu_time, load_apart_from_server, setting};
 use support::parse::Answer;
 use support::process::{Server, free_address, run_tidegate, tidegate_program};
 use support::table::{self, Target};
@@ -48,12 +49,7 @@ const MOST_DELAY: f64 = 2.0;
 const MOST_MISSED: f64 = 0.05;
 
 fn main() {
-    let cores = cores();
-    let (server, load) = (cores[0], cores[cores.len() - 1]);
-    if server == load {
-        println!("one core for server and load: the latencies mean little");
-    }
-    pin(load).expect("a core for the load");
+    let server = load_apart_from_server();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         for kit in KITS {
@@ -160,14 +156,8 @@ impl Client {
     async fn ask(&mut self, path: &str, mut answer: Answer) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}.localhost\r\n\r\n", self.app);
         self.stream.write_all(request.as_bytes()).await.expect("a request");
-        let mut buffer = [0; 4096];
-        loop {
-            match self.stream.read(&mut buffer).await.expect("an answer") {
-                0 => panic!("{path}: the connection ended"),
-                size if answer.feed(&buffer[..size]) => return,
-                _ => {}
-            }
-        }
+        let read = read_answer(&mut self.stream, &mut answer, &mut [0; 4096]).await;
+        read.unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 }
 

@@ -118,13 +118,7 @@ pub async fn text(whom: &Whom, errand: Errand) -> io::Result<String> {
     stream.write_all(&request(&whom.host, errand)).await?;
     let mut buffer = vec![0; READ_SIZE];
     let mut answer = Answer::keeping_body();
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            size if answer.feed(&buffer[..size]) => break,
-            _ => {}
-        }
-    }
+    read_answer(&mut stream, &mut answer, &mut buffer).await?;
     String::from_utf8(answer.body.unwrap_or_default()).map_err(io::Error::other)
 }
 
@@ -155,19 +149,28 @@ async fn ask(
         stream.write_all(&request).await?;
         stream.flush().await?;
         let mut answer = Answer::default();
-        loop {
-            match stream.read(&mut buffer).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                size if answer.feed(&buffer[..size]) => break,
-                _ => {}
-            }
-        }
+        read_answer(&mut stream, &mut answer, &mut buffer).await?;
         assert_eq!(answer.size, errand.answer, "the answer's size");
         let latency = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
         count.requests.fetch_add(1, Ordering::Relaxed);
         count.latencies.lock().expect("latencies").push(latency);
         if count.stop.load(Ordering::Relaxed) {
             return Ok(());
+        }
+    }
+}
+
+/// Reads one answer to its end, as much at a time as the buffer holds.
+pub async fn read_answer(
+    stream: &mut (impl AsyncRead + Unpin),
+    answer: &mut Answer,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    loop {
+        match stream.read(buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            size if answer.feed(&buffer[..size]) => return Ok(()),
+            _ => {}
         }
     }
 }

@@ -49,6 +49,18 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
+/// Keeps the calling thread, which is the load's, on the last core. The first, which is returned,
+/// is for the server.
+pub fn load_apart_from_server() -> usize {
+    let cores = cores();
+    let (server, load) = (cores[0], cores[cores.len() - 1]);
+    if server == load {
+        println!("one core for server and load: requests per second and latency mean little");
+    }
+    pin(load).expect("a core for the load");
+    server
+}
+
 /// Names the calling thread, so that a profile (`perf report --sort comm,symbol`) tells who ran.
 pub fn name_thread(name: &CStr) {
     // SAFETY: the kernel copies the name, which ends in a NUL.

@@ -23,8 +23,8 @@ use crate::guest::{Compiler, Component, ComponentError, Engines};
 /// A compilation that takes longer is slow: the build goes on without it, and a later one takes it.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// How much longer a start waits for it.
-const START: Duration = Duration::from_secs(57);
+/// How much longer a start waits for it: a minute in all.
+const START: Duration = Duration::from_secs(60).saturating_sub(SLOW);
 
 /// Slow compilations that others are let past. With one more, what comes next has to wait.
 const MAX_SLOW: usize = 1;

@@ -1,7 +1,7 @@
 //! Fair shares of the CPU: which app's guest computes next.
 //!
-//! There are as many tickets as cores. A guest that computes for longer than a
-//! tick goes on only with one, and at each tick hands it to the app that has
+//! There are as many tickets as cores. A guest that computes for longer than two
+//! ticks goes on only with one, and at each tick hands it to the app that has
 //! had the least for its weight: start-time fair queueing, by app, so that fifty
 //! loops get no more than one. Who queues is asleep, and the runtime's threads
 //! are free for everything else. Knows neither guests nor clocks.
@@ -232,7 +232,7 @@ impl Queue {
         Some((account, sender))
     }
 
-    /// When an app's next turn is that has done nothing of late, or something.
+    /// When an app's next turn is, were it to ask now: no further back than its credit.
     fn turn(&self, account: &Account) -> u64 {
         let earliest = self.now.saturating_sub(account.virtually(CREDIT));
         account.turn.load(Relaxed).max(earliest)

@@ -169,7 +169,7 @@ impl Blueprint {
     ///
     /// An exit with code 0 is a guest that will not be used again, and no fault. One that has
     /// used up its `cpu_time` is counted as that.
-    pub fn failed(
+    fn failed(
         &self,
         instance: u64,
         request: Option<RequestId>,

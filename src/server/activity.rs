@@ -325,8 +325,7 @@ impl Activity {
 
     /// The client takes what is written to it, or not now.
     pub fn has_written(&self, progress: bool) {
-        let stalled = self.stalled_since.load(Relaxed) != NEVER;
-        if progress == stalled {
+        if progress == self.is_stalled() {
             self.stalled_since.store(if progress { NEVER } else { self.now() }, Relaxed);
         }
     }

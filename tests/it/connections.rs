@@ -1,6 +1,5 @@
 //! What one client does, or cannot do, to the others: slow ones, many, and those that are there at a stop.
 
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use tokio::time::{Duration, sleep, timeout};
 use crate::support::client::{
     Version, connect, get, raw, send, status, to_the_end, trusting, whole,
 };
+use crate::support::cores::descriptors;
 use crate::support::pool::guest;
 use crate::support::server::{PATIENCE, Server, Site, wait_until};
 
@@ -78,8 +78,7 @@ async fn a_server_without_descriptors_serves_again_once_there_are_some() {
     let site = Site::usual();
     let server = site.start();
     assert_eq!(get(&server, "p2.test", "/hello").await.expect("an answer").status, 200);
-    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("descriptors").count();
-    let before = limit_descriptors(&server, open as u64);
+    let before = limit_descriptors(&server, descriptors(&server) as u64);
 
     // They wait in the backlog, or are accepted and closed; nobody is refused.
     let waiting: Vec<_> = (0..8)

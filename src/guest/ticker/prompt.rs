@@ -12,7 +12,7 @@ pub fn be_prompt() {
     // SAFETY: the calls read and write what they are given, with its size, and keep nothing of
     // it; all zeros are attributes, and the kernel fills them in.
     unsafe {
-        libc::prctl(libc::PR_SET_TIMERSLACK, 1);
+        libc::prctl(libc::PR_SET_TIMERSLACK, libc::c_ulong::from(1u8));
         let mut attributes: libc::sched_attr = std::mem::zeroed();
         let (this_thread, size, flags) = (0, size_of::<libc::sched_attr>(), 0);
         let got =

@@ -94,9 +94,7 @@ fn figures(mut command: Command) -> Vec<Value> {
 
 /// Memory of the process that is no file's, in KiB.
 fn memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    server.memory("RssAnon:") >> 10
 }
 
 /// A client that asks again and again until it is stopped: how often, and its longest wait.

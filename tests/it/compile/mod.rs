@@ -30,9 +30,7 @@ fn exists(pid: u32) -> bool {
 
 /// Bytes that the process has in memory, but for files.
 fn resident(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("a line");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB") << 10
+    server.memory("RssAnon:")
 }
 
 /// Two apps, `hello` and `other`, and limits on compilations.

@@ -1,12 +1,12 @@
 //! A server on one core, and what it has of the machine.
 
 use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::machine::{cores, cpu_time, pin};
 use super::server::Server;
 
 /// Keeps what `command` starts on one core: the first of those that this process may use, or
@@ -17,28 +17,6 @@ pub fn pinned(mut command: Command, place: usize) -> Command {
     // SAFETY: between fork and exec it only makes a system call, and allocates nothing.
     unsafe { command.pre_exec(move || pin(core)) };
     command
-}
-
-fn cores() -> Vec<usize> {
-    // SAFETY: an all-zero set is an empty one, and the call is given its size.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let size = size_of::<libc::cpu_set_t>();
-        assert_eq!(libc::sched_getaffinity(0, size, &raw mut set), 0, "no affinity to read");
-        (0..libc::CPU_SETSIZE as usize).filter(|core| libc::CPU_ISSET(*core, &set)).collect()
-    }
-}
-
-fn pin(core: usize) -> io::Result<()> {
-    // SAFETY: as above.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        match libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
 }
 
 /// What a process's threads have had of the CPU so far, and how long they wanted it in vain.
@@ -57,7 +35,7 @@ impl Busy {
             Duration::from_nanos(waited.unwrap_or_default())
         };
         let waited = threads(server).into_iter().map(waited).sum();
-        Busy { ran: cpu_time(server), waited }
+        Busy { ran: cpu_time(server.pid()), waited }
     }
 
     pub fn since(self, before: Busy) -> Busy {
@@ -66,21 +44,6 @@ impl Busy {
             waited: self.waited.saturating_sub(before.waited),
         }
     }
-}
-
-/// The process's own clock, which also knows of threads that have ended.
-fn cpu_time(server: &Server) -> Duration {
-    let pid = libc::pid_t::try_from(server.pid()).expect("a process id");
-    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
-    // SAFETY: both calls write to what they are given and keep no pointer to it.
-    let code = unsafe {
-        match libc::clock_getcpuclockid(pid, &raw mut clock) {
-            0 => libc::clock_gettime(clock, &raw mut time),
-            error => error,
-        }
-    };
-    assert_eq!(code, 0, "the process has a clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// How often the thread has gone to sleep that interrupts guests.
@@ -101,10 +64,7 @@ pub fn descriptors(server: &Server) -> usize {
 
 /// Bytes in memory.
 pub fn resident(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-    let kibibytes: u64 = line.split_whitespace().nth(1).expect("a size").parse().expect("a number");
-    kibibytes << 10
+    server.memory("VmRSS:")
 }
 
 fn threads(server: &Server) -> Vec<PathBuf> {

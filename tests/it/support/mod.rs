@@ -6,6 +6,10 @@ pub mod client;
 pub mod connection;
 pub mod cores;
 pub mod holds;
+// The same clocks and cores as the benches have.
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../../../benches/support/machine.rs"]
+pub mod machine;
 pub mod nginx;
 pub mod origin;
 pub mod pool;

@@ -216,11 +216,16 @@ impl Server {
 
     /// The most bytes that were resident at a time, since the start or [`Server::forget_peak`].
     pub fn peak(&self) -> usize {
+        usize::try_from(self.memory("VmHWM:")).expect("a size")
+    }
+
+    /// Bytes of its memory, of the kind that has this name in the kernel's list.
+    pub fn memory(&self, kind: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = fs::read_to_string(path).expect("the process lives");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-        kibibytes.expect("a peak").parse::<usize>().expect("a number") << 10
+        let size = status.lines().find_map(|line| line.strip_prefix(kind));
+        let kibibytes = size.and_then(|size| size.trim().strip_suffix(" kB"));
+        kibibytes.expect(kind).parse::<u64>().expect("a number") << 10
     }
 
     /// The peak is what is resident now.
