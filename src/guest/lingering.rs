@@ -2,8 +2,8 @@
 //!
 //! wasmtime returns it in batches of [`DECOMMIT_BATCH`] memories and stacks,
 //! collected by each thread (or by a few of them together). It tells nobody
-//! when, but a batch is complete at the latest when a thread has dropped as
-//! many instances. So what each thread has dropped last is counted as still
+//! when, but a batch is complete at the latest when a thread has dropped
+//! [`INSTANCES`]. So what each thread has dropped last is counted as still
 //! there; when that is much, or memory is short, the batch is completed.
 
 use std::cell::RefCell;
@@ -12,6 +12,9 @@ use std::sync::{Arc, Weak};
 
 use super::engine::{DECOMMIT_BATCH, Engines, Kind};
 use super::memory::Node;
+
+/// Instances that fill a batch: each that holds memory has a stack too.
+const INSTANCES: usize = DECOMMIT_BATCH / 2;
 
 /// Bytes that a thread leaves in an unfinished batch, and those of them that are stacks.
 const MAX_LINGERING: usize = 32 << 20;
@@ -44,7 +47,7 @@ pub fn dropped(
         batch.engines = engines.clone();
         batch.stacks += stack;
         batch.dropped.push_back((node.clone(), bytes));
-        if batch.dropped.len() >= DECOMMIT_BATCH
+        if batch.dropped.len() >= INSTANCES
             && let Some((node, bytes)) = batch.dropped.pop_front()
         {
             node.give(bytes);
