@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::figures::median;
 use support::guests::{self, Errand};
-use support::load::{Whom, text};
+use support::load::{Over, Whom, text};
 use support::machine::{cpu_time, memory, setting};
 use support::process::{Server, free_address, run_tidegate, tidegate_program};
 use support::table::{self, Target};
@@ -191,7 +191,7 @@ async fn version(address: SocketAddr, app: usize) -> String {
 }
 
 fn whom(address: SocketAddr, app: usize) -> Whom {
-    Whom { address, host: format!("app-{app}.apps.localhost"), tls: None }
+    Whom { address, host: format!("app-{app}.apps.localhost"), over: Over::Plain }
 }
 
 fn digits(number: usize) -> String {

@@ -184,7 +184,8 @@ impl Contestant {
             }
             Self::Tidegate(pool) => {
                 let id = RequestId::next();
-                let request = Request { id, http: request, permit: None, crowded: false };
+                let request =
+                    Request { id, http: request, permit: None, crowded: false, trace: None };
                 size(pool.handle(request).await.expect("an answer").http.into_body()).await
             }
         }
@@ -235,8 +236,13 @@ fn pool(engines: &Arc<Engines>, errand: &Errand, mode: &Mode) -> Pool {
         tally,
         memory: Node::new(usize::MAX).account(),
         profiler: None,
+        crashes: None,
+        dev: false,
         generation: 1,
         tasks: TaskTracker::new(),
-        count: 0.into(),
+        stats: Default::default(),
+        evicting: false.into(),
+        roster: Default::default(),
+        drain: Default::default(),
     })
 }

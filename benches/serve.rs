@@ -4,7 +4,8 @@
 //! `SECONDS` (per round and contestant) and `CONNECTIONS` change its length and
 //! load; `ERRAND` names the one kind of request that is wanted, as a prefix, and
 //! `ONLY` those who are, by a part of their names. `SPIN=0` lets the load sleep.
-//! `BASELINE` names another build of tidegate, to see what a change costs.
+//! `BASELINE` names another build of tidegate, to see what a change costs. `TRACES=1/100` has so
+//! many requests of the current one traced.
 
 #[allow(dead_code, reason = "each bench uses its share")]
 mod support;
@@ -12,7 +13,6 @@ mod support;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -23,12 +23,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use wasmtime_wasi_http::WasiBody;
 
-use support::contestant::{Build, Contestant, Mode, Tidegate, Who, start};
-use support::figures::{difference, median, order, ratio};
+use support::contestant::{Build, Mode, Tidegate, Who, Wire, start};
+use support::figures::{difference, ratio};
 use support::guests::{ERRANDS, Errand, HELLO};
-use support::load::{self, Round};
-use support::machine::{load_apart_from_server, setting};
+use support::machine::load_apart_from_server;
 use support::reference::{Reference, Reuse, reference};
+use support::rounds::{self, Contestant, costs, take_turns};
 use support::table::{self, Target};
 
 fn main() {
@@ -52,37 +52,14 @@ fn main() {
 }
 
 async fn run(errand: Errand, core: usize) {
-    let rounds = setting("ROUNDS", 7.0) as usize;
-    let time = Duration::from_secs_f64(setting("SECONDS", 0.7));
-    let connections = setting("CONNECTIONS", 16.0) as usize;
     let dir = tempfile::tempdir().expect("a folder");
     let (servers, mut contestants) = start(errand, core, dir.path()).await;
     let only = std::env::var("ONLY").unwrap_or_default();
     contestants.retain(|contestant| contestant.who.to_string().contains(&only));
-    for round in 0..rounds {
-        for which in order(round, contestants.len()) {
-            let Contestant { whom, pid, .. } = &contestants[which];
-            let figures = load::round(whom, errand, connections, time, *pid).await;
-            contestants[which].rounds.push(figures);
-        }
-    }
+    let rounds = take_turns(&mut contestants, errand).await;
     drop(servers);
 
-    let rows: Vec<_> = contestants
-        .iter()
-        .map(|contestant| {
-            let figure = |of: fn(&Round) -> f64| median(contestant.rounds.iter().map(of));
-            vec![
-                contestant.who.to_string(),
-                format!("{:.0}", figure(|round| round.requests_per_second)),
-                format!("{:.0}", figure(|round| round.p50)),
-                format!("{:.0}", figure(|round| round.p99)),
-                format!("{:.1}", figure(|round| round.cpu)),
-            ]
-        })
-        .collect();
-    let title = format!("{}, {connections} connections", errand.title);
-    table::print(&title, &["", "requests/s", "p50 us", "p99 us", "CPU us"], &rows);
+    rounds::print(errand.title, &contestants);
     let targets = targets(&contestants);
     match errand.small {
         true => table::targets("Targets, CPU per request", &targets),
@@ -100,17 +77,14 @@ async fn run(errand: Errand, core: usize) {
 const MOST_GROWTH: f64 = 1.05;
 
 /// What was promised, with the access log off and on.
-fn targets(contestants: &[Contestant]) -> Vec<Target> {
-    let costs = |who: Who| -> Vec<f64> {
-        let contestant = contestants.iter().find(|contestant| contestant.who == who);
-        contestant.into_iter().flat_map(|c| &c.rounds).map(|round| round.cpu).collect()
-    };
+fn targets(contestants: &[Contestant<Who>]) -> Vec<Target> {
+    let costs = |who| costs(contestants, who);
     let mut targets = Vec::new();
     for log in [false, true] {
-        let tidegate = |build, mode, tls| Who::Tidegate(Tidegate { build, mode, tls, log });
-        let ours = |mode| costs(tidegate(Build::Current, mode, false));
+        let tidegate = |build, mode, wire| Who::Tidegate(Tidegate { build, mode, wire, log });
+        let ours = |mode| costs(tidegate(Build::Current, mode, Wire::Plain));
         let mut below = |mode, other, most| {
-            let what = format!("{} / {other}", tidegate(Build::Current, mode, false));
+            let what = format!("{} / {other}", tidegate(Build::Current, mode, Wire::Plain));
             targets.push(Target::at_most(what, ratio(&ours(mode), &costs(other)), most, ""));
         };
         below(Mode::P2Reused, Who::Reference(Mode::P2Reused), 0.85);
@@ -123,19 +97,16 @@ fn targets(contestants: &[Contestant]) -> Vec<Target> {
         let state = if log { "log on" } else { "log off" };
         let fresh = difference(&ours(Mode::P2Fresh), &reused);
         targets.push(Target::at_most(format!("fresh over reused, {state}"), fresh, 45.0, "us"));
-        let tls = costs(tidegate(Build::Current, Mode::P2Reused, true));
-        let tls = difference(&tls, &reused);
+        let over = |wire| costs(tidegate(Build::Current, Mode::P2Reused, wire));
+        let tls = difference(&over(Wire::Tls), &reused);
         targets.push(Target::at_most(format!("TLS over plain, {state}"), tls, 5.0, "us"));
     }
     targets
 }
 
 /// What a request costs beside the `BASELINE`, where one is named.
-fn growth(contestants: &[Contestant]) -> Vec<Target> {
-    let costs = |who: Who| -> Vec<f64> {
-        let contestant = contestants.iter().find(|contestant| contestant.who == who);
-        contestant.into_iter().flat_map(|c| &c.rounds).map(|round| round.cpu).collect()
-    };
+fn growth(contestants: &[Contestant<Who>]) -> Vec<Target> {
+    let costs = |who| costs(contestants, who);
     let baselines = contestants.iter().filter_map(|contestant| match contestant.who {
         Who::Tidegate(then) if then.build == Build::Baseline => Some(then),
         _ => None,
@@ -184,15 +155,16 @@ async fn respond(
 async fn answer_without_guest(request: http::Request<Incoming>) -> http::Response<WasiBody> {
     let errand =
         ERRANDS.iter().find(|e| Some(e.path) == request.uri().path_and_query().map(|p| p.as_str()));
-    let errand = errand.expect("one of the errands");
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         frame.expect("a whole body");
     }
     static BLOB: [u8; 1 << 20] = [b'x'; 1 << 20];
-    let body = match errand.small {
-        true => Bytes::from_static(HELLO.as_bytes()),
-        false => Bytes::from_static(&BLOB[..errand.answer]),
+    let body = match errand {
+        Some(errand) if errand.small => Bytes::from_static(HELLO.as_bytes()),
+        Some(errand) => Bytes::from_static(&BLOB[..errand.answer]),
+        // Spans, for which it stands in as a collector.
+        None => Bytes::new(),
     };
     http::Response::builder()
         .header("content-type", "text/plain")

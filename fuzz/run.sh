@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 runs=${1:-100000}
-targets=${2:-manifest host log_line cache_header byte_guard}
+targets=${2:-manifest host log_line cache_header byte_guard forwarded_headers}
 # A run ends after this, whatever is left of it: a machine may be slow.
 seconds=${FUZZ_SECONDS:-30}
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Host, HostPattern, LogFormat, Origin, OriginScheme, manifest_from_text};
 use crate::guest::code::{Code, Label, memory_file};
 use crate::logging::write_value;
-use crate::server::Frames;
+use crate::server::{Frames, try_forwarded};
 
 /// A manifest is taken, or every problem in it has a place and words.
 pub fn manifest(bytes: &[u8]) {
@@ -93,6 +93,11 @@ pub fn byte_guard(bytes: &[u8]) {
     }
 }
 
+/// Whatever a client writes, what a trusted proxy adds after it is what counts.
+pub fn forwarded_headers(bytes: &[u8]) {
+    try_forwarded(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -120,5 +125,6 @@ mod tests {
         corpus("log_line", log_line);
         corpus("cache_header", cache_header);
         corpus("byte_guard", byte_guard);
+        corpus("forwarded_headers", forwarded_headers);
     }
 }

@@ -5,17 +5,21 @@
 //! was reached meanwhile: the log tells all and cannot be flooded.
 
 mod bucket;
+mod clients;
+mod network;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tracing::warn;
 
 pub(crate) use bucket::Bucket;
+pub use clients::{ClientBuckets, Rate, Taken};
+pub use network::Network;
 
 /// How long a limit that was logged is only counted.
 const QUIET: Duration = Duration::from_secs(1);
@@ -63,9 +67,12 @@ limits! {
     OutboundTimeout => "outbound_timeout",
     MaxOutboundBody => "max_outbound_body",
     OutboundConnections => "outbound_connections",
+    KeptProfiles => "profile.kept",
     // The node's.
     ServerMemory => "server.memory",
     Instances => "instances",
+    // Of the node as well: a constant in `traces::export`.
+    TracesQueue => "traces.queue",
     // Clients'.
     MaxConnections => "clients.max_connections",
     MaxConnectionsPerAddress => "clients.max_connections_per_address",
@@ -78,6 +85,17 @@ limits! {
     MaxHead => "clients.max_head",
     MaxHeaders => "clients.max_headers",
     MaxUri => "clients.max_uri",
+    // What is refused of proxies.
+    ProxyProtocol => "server.proxy_protocol",
+    // Of a route's clients.
+    RateLimit => "rate_limit",
+    PasswordAttempts => "basic_auth.attempts",
+    PasswordChecks => "basic_auth.checks",
+    RememberedClients => "remembered_clients",
+    // Of all clients together; they are constants in `server::bounds` and `server::files::disk`.
+    FileReads => "files.reads",
+    OpenFiles => "files.open",
+    CompressedStreams => "compress.streams",
     // Of one HTTP/2 connection; they are constants in `server::frames` and `server::connection`.
     H2Resets => "h2.resets",
     H2Pings => "h2.pings",
@@ -89,6 +107,11 @@ limits! {
     H2Unknown => "h2.unknown",
     H2Errors => "h2.errors",
     H2Abandoned => "h2.abandoned",
+    // Of HTTP/3 and its connections; they are constants in `server::quic` and `server::http3`.
+    H3Unvalidated => "h3.unvalidated",
+    H3Frames => "h3.frames",
+    H3Data => "h3.data",
+    H3Resets => "h3.resets",
     // A compilation's.
     CompileCpuTime => "compile.cpu_time",
     CompileTimeout => "compile.timeout",
@@ -103,6 +126,7 @@ pub struct Tally {
     /// What the app may write into the log, and what may be written there about it.
     lines: Bucket,
     warnings: Bucket,
+    profiles_lost: AtomicU64,
     /// For the task that says later what was only counted.
     me: Weak<Tally>,
 }
@@ -112,6 +136,8 @@ struct Row {
     reached: AtomicU64,
     /// Of those, how many the log has told.
     told: AtomicU64,
+    /// When it was told last, which is at most [`QUIET`] after it was reached. Seconds since 1970.
+    last: AtomicU64,
     quiet: AtomicBool,
 }
 
@@ -123,6 +149,7 @@ impl Tally {
             rows: std::array::from_fn(|_| Row::default()),
             lines: Bucket::new(),
             warnings: Bucket::new(),
+            profiles_lost: AtomicU64::new(0),
             me: me.clone(),
         })
     }
@@ -140,6 +167,16 @@ impl Tally {
             self.reached(Limit::Warnings, "its failures");
         }
         may
+    }
+
+    /// A profile of the app could not be written: the disk's limit, and none of the manifest's.
+    pub fn lose_profile(&self) {
+        self.profiles_lost.fetch_add(1, Relaxed);
+    }
+
+    /// How many were lost.
+    pub fn profiles_lost(&self) -> u64 {
+        self.profiles_lost.load(Relaxed)
     }
 
     /// `limit` was reached. `by` says in the log line who or what reached it.
@@ -167,6 +204,16 @@ impl Tally {
         self.rows[limit as usize].reached.load(Relaxed)
     }
 
+    /// The limits that were reached: how often, and when for the last time, to the second.
+    pub fn reached_so_far(&self) -> impl Iterator<Item = (Limit, u64, SystemTime)> {
+        let rows = Limit::ALL.iter().zip(&self.rows);
+        rows.filter_map(|(limit, row)| {
+            let times = row.reached.load(Relaxed);
+            let last = UNIX_EPOCH + Duration::from_secs(row.last.load(Relaxed));
+            (times > 0).then_some((*limit, times, last))
+        })
+    }
+
     /// Says after a while how often the limit was reached meanwhile, for as long as it is.
     ///
     /// It ends within [`QUIET`] of the last time, and is no work to wait for.
@@ -189,6 +236,8 @@ impl Tally {
         let row = &self.rows[limit as usize];
         let reached = row.reached.load(SeqCst);
         let times = reached.saturating_sub(row.told.swap(reached, SeqCst));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        row.last.store(now.as_secs(), Relaxed);
         warn!(app = self.app.as_deref(), limit = limit.name(), times, %by, "a limit was reached");
     }
 }

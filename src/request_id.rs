@@ -14,6 +14,11 @@ impl RequestId {
         self.0
     }
 
+    /// The id of this number; zero is none.
+    pub fn from_u64(id: u64) -> Option<Self> {
+        (id != 0).then_some(Self(id))
+    }
+
     /// The next id: a counter, mixed with a seed drawn at start so that ids do not tell the request count.
     pub fn next() -> Self {
         static SEED: OnceLock<u64> = OnceLock::new();

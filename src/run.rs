@@ -4,29 +4,60 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
+use crate::acme::{self, Hurry, Office};
+use crate::admin::{self, Admin};
 use crate::certificates::{CaError, Certificates, LocalCa};
+use crate::challenges::Challenges;
 use crate::config::{AppName, Config, Problems};
-use crate::control::{self, Hint, Reloader};
-use crate::generation::{Builder, Current};
+use crate::control::{self, Asked, Hint, History, Reloader};
+use crate::crashes::Desk;
+use crate::generation::{Builder, Credentials, Current, Fault};
 use crate::guest::cache::Cache;
-use crate::guest::{Compiler, Engines};
-use crate::limit::Tally;
-use crate::server::{self, BindError, Bound, Listeners};
+use crate::guest::{Compiler, Engines, PerfMap};
+use crate::handover::{Estate, Failure, Predecessor, Program, Successor, Wish, Wishes};
+use crate::metrics::Metrics;
+use crate::ocsp::{self, Stapler};
+use crate::server::{self, BindError, Bound, Given, Kept, Listeners};
 use crate::shutdown::Shutdown;
-use crate::systemd;
+use crate::systemd::{self, Activated};
+use crate::traces::{self, Exporting};
+use crate::users::UserFiles;
 
 /// What is left of `drain_timeout` when the last answers are cut, so that the
 /// process is gone within it.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
+/// What of that is left for the end of the process itself.
+const VERY_LAST: Duration = Duration::from_millis(100);
+
+/// How long the last spans may take, where there is as much of `drain_timeout` left.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A server that runs.
 pub struct Running {
     addresses: Vec<Bound>,
     current: Arc<Current>,
-    hint: Hint,
+    followers: Followers,
+    exporting: Exporting,
     shutdown: Shutdown,
+    /// The sockets, for the process after this one.
+    kept: Kept,
+    /// The process before this one.
+    before: Option<Arc<Predecessor>>,
+    /// Upgrades that operators ask for.
+    upgrades: Arc<Wishes>,
+}
+
+/// Those who follow what is outside, and look at it at once when they are asked.
+#[derive(Clone, Default)]
+struct Followers {
+    files: Hint,
+    authority: Hurry,
+    responders: ocsp::Hurry,
 }
 
 /// Why the server does not start.
@@ -39,16 +70,24 @@ pub enum StartError {
     Ca(#[from] CaError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Admin(admin::BindError),
     #[error("cannot set up the WebAssembly engine: {0}")]
     Engine(String),
     #[error("cannot take the sockets that systemd passed: {0}")]
     Activation(io::Error),
+    #[error("cannot take over: {0}")]
+    TakeOver(io::Error),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
 }
 
-/// Starts serving `config`, with components that `compiler` compiles. `progress` hears of
-/// each app that is ready.
+/// What another process hands over: who that is, and what it has.
+pub type HandedOver = (Arc<Predecessor>, Estate);
+
+/// Starts serving `config`, with components that `compiler` compiles, and a map
+/// of their code for `perf` if one is wanted. `progress` hears of
+/// each app that is ready. What another process hands over is taken once everything is loaded.
 ///
 /// A component that cannot be served does not stop the start: its hosts answer
 /// 503 until the right file is there.
@@ -59,12 +98,15 @@ pub enum StartError {
 pub async fn start(
     config: Config,
     compiler: Compiler,
+    perf_map: PerfMap,
+    handed_over: Option<HandedOver>,
     progress: impl Fn(&AppName),
 ) -> Result<Running, StartError> {
     let started = Instant::now();
     let shutdown = Shutdown::new();
+    let (before, estate) = handed_over.unzip();
     let (config, parts) = tokio::task::spawn_blocking(move || {
-        let parts = Parts::open(&config, compiler, &shutdown);
+        let parts = Parts::open(&config, compiler, perf_map, estate, &shutdown);
         (config, parts.map(|parts| (parts, shutdown)))
     })
     .await
@@ -72,27 +114,90 @@ pub async fn start(
     let (parts, shutdown) = parts?;
 
     let manifest = config.path.clone();
+    let state_dir = config.server.state_dir.clone();
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let built = parts.builder.build(1, config, parts.certificates, None, &[], progress).await;
-    for fault in &built.faults {
-        error!("{}; its hosts answer 503", fault.problem);
+    let built = parts.builder.build(1, config, parts.credentials, None, &[], progress).await;
+    let fault = |fault: &Fault| format!("{}; its hosts answer 503", fault.problem);
+    let faults: Vec<_> = built.faults.iter().map(fault).collect();
+    for fault in &faults {
+        error!("{fault}");
     }
-    let apps = built.generation.apps.len();
+    let (apps, warnings) = (built.generation.apps.len(), built.generation.config.warnings.clone());
     let current = Arc::new(Current::new(built.generation));
 
+    // Before the first handshake.
+    let followers = Followers::default();
+    let responders = followers.responders.clone();
+    let stapler = Stapler::open(state_dir.clone(), Arc::clone(&current), responders).await;
     let addresses: Vec<_> = parts.listeners.addresses().collect();
-    server::serve(parts.listeners, Arc::clone(&current), Tally::new(None), &shutdown)
+    let challenges = Arc::new(Challenges::default());
+    let builder = Arc::clone(&parts.builder);
+    let stats = builder.stats();
+    shutdown.spawn(Arc::clone(stats).watch(shutdown.clone()));
+    if let Some(before) = &before {
+        before.relieve().await.map_err(StartError::TakeOver)?;
+        let (before, shutdown) = (Arc::clone(before), shutdown.clone());
+        shutdown.clone().spawn(async move {
+            tokio::select! {
+                () = before.follow() => {}
+                () = shutdown.begun() => {}
+            }
+        });
+    }
+    let (spans, exporting) = traces::start(Arc::clone(&stats.clients));
+    let (serving, proofs) = (Arc::clone(&current), Arc::clone(&challenges));
+    let mut kept = server::serve(parts.listeners, serving, proofs, stats, spans.clone(), &shutdown)
         .map_err(StartError::Serve)?;
     let reloader =
         Reloader::new(manifest, Arc::clone(&current), parts.builder, shutdown.tasks().clone());
-    let hint = Hint::default();
-    shutdown.spawn(control::run(reloader, hint.clone(), shutdown.clone()));
+    let history = Arc::new(History::default());
+    history.started(started.elapsed(), faults, warnings);
+    let hint = followers.files.clone();
+    shutdown.spawn(control::run(reloader, hint, Arc::clone(&history), shutdown.clone()));
+    let news = followers.files.clone();
+    let office = Office {
+        state_dir,
+        current: Arc::clone(&current),
+        challenges,
+        published: Box::new(move || news.give()),
+        hurry: followers.authority.clone(),
+    };
+    shutdown.spawn(acme::run(office, shutdown.clone()));
+    shutdown.spawn(stapler.run(shutdown.clone()));
+    let upgrades = Arc::new(Wishes::default());
+    if let Some(listener) = parts.admin {
+        let asking = followers.clone();
+        let admin = Admin {
+            started: OffsetDateTime::now_utc(),
+            listeners: addresses.clone(),
+            current: Arc::clone(&current),
+            metrics: Arc::new(Metrics {
+                current: Arc::clone(&current),
+                builder: Arc::clone(&builder),
+                spans,
+            }),
+            serving: Handle::current(),
+            history,
+            reload: Box::new(move || asking.look()),
+            upgrades: Arc::clone(&upgrades),
+        };
+        admin::serve(listener, Arc::new(admin), &mut kept, &shutdown).map_err(StartError::Serve)?;
+    }
     systemd::watchdog(&shutdown);
     systemd::ready(&format!("serving {apps} apps, generation 1"));
     info!(generation = 1, apps, elapsed = ?started.elapsed(), "serving");
-    Ok(Running { addresses, current, hint, shutdown })
+    Ok(Running { addresses, current, followers, exporting, shutdown, kept, before, upgrades })
+}
+
+impl From<admin::BindError> for StartError {
+    fn from(error: admin::BindError) -> Self {
+        match error {
+            admin::BindError::Token(problem) => Self::Config(problem.into()),
+            other => Self::Admin(other),
+        }
+    }
 }
 
 impl Running {
@@ -106,20 +211,86 @@ impl Running {
         &self.current
     }
 
-    /// Asks for a look at the files.
+    /// Resolves when an operator asks for an upgrade at the admin address.
+    pub async fn asked_to_upgrade(&self) -> Wish {
+        self.upgrades.next().await
+    }
+
+    /// Asks for a look at the files, for certificates that were not to be had before, and for what
+    /// responders say of those that are there.
     pub fn reload(&self) {
-        self.hint.ask();
+        // Whoever asked by a signal finds the outcome in the log.
+        drop(self.followers.look());
     }
 
     /// Stops accepting, and waits for what runs to finish. False when some of
     /// it was still running at the end of `drain_timeout`.
-    pub async fn stop(self) -> bool {
+    pub async fn stop(mut self) -> bool {
         systemd::stopping("finishing the requests that run");
-        let timeout = self.current.load().config.server.drain_timeout;
-        info!(?timeout, "stopping");
+        info!(timeout = ?self.drain_timeout(), "stopping");
         self.shutdown.begin();
-        let limit = timeout.saturating_sub(LAST_MOMENT);
-        let drained = self.shutdown.drained(limit).await;
+        self.drained().await
+    }
+
+    /// Starts `program` to take this process' place, and returns once it has loaded everything. Until
+    /// [`Running::hand_over`] nothing has changed for clients. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// When it does not get ready, or may not be started now.
+    pub async fn upgrade(&self, program: &Program) -> Result<Successor, Failure> {
+        if std::process::id() == 1 {
+            return Err(Failure::First);
+        }
+        if self.before.as_ref().is_some_and(|before| !before.has_ended()) {
+            return Err(Failure::UnderWay);
+        }
+        let limit = self.current.load().config.server.upgrade_timeout;
+        let successor = program.start(self.kept.estate().map_err(Failure::Sockets)?, limit).await?;
+        // What the new one says counts for systemd once this has said whose word it is.
+        systemd::main_process(successor.pid());
+        self.kept.leave().map_err(Failure::Sockets)?;
+        if let Err(failure) = successor.take_over() {
+            self.kept.own_files(true);
+            return Err(failure);
+        }
+        Ok(successor)
+    }
+
+    /// Leaves the sockets to the process that has taken them over, and waits for what runs to
+    /// finish. False when some of it was still running at the end of `drain_timeout`.
+    pub async fn hand_over(mut self, successor: &mut Successor) -> bool {
+        let pid = successor.pid();
+        info!(pid, timeout = ?self.drain_timeout(), "handed over, finishing the requests that run");
+        self.shutdown.hand_over();
+        tokio::select! {
+            drained = self.drained() => drained,
+            ended = successor.ended() => {
+                // Only without this one does a service manager start another.
+                let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                error!(pid, status, unfinished = self.shutdown.running(), "the new process has ended, and this one does");
+                false
+            }
+        }
+    }
+
+    /// Resolves when the process before this one was told to stop, which is meant for both.
+    pub async fn told_to_stop(&self) {
+        match &self.before {
+            Some(before) => before.told_to_stop().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn drain_timeout(&self) -> Duration {
+        self.current.load().config.server.drain_timeout
+    }
+
+    async fn drained(&mut self) -> bool {
+        let (timeout, began) = (self.drain_timeout(), Instant::now());
+        let drained = self.shutdown.drained(timeout.saturating_sub(LAST_MOMENT)).await;
+        // After the requests, whose spans are the last.
+        let left = timeout.saturating_sub(began.elapsed()).saturating_sub(VERY_LAST);
+        self.exporting.stop(left.min(FLUSH_TIMEOUT)).await;
         match drained {
             true => info!("stopped"),
             false => warn!(
@@ -131,28 +302,64 @@ impl Running {
     }
 }
 
+impl Followers {
+    /// Has all of them look, and returns what tells what became of the files.
+    fn look(&self) -> Asked {
+        self.authority.ask();
+        self.responders.ask();
+        self.files.ask_and_wait()
+    }
+}
+
 /// What has to be read, bound or reserved before anything is built.
 struct Parts {
     listeners: Listeners,
-    certificates: Arc<Certificates>,
+    /// Absent where operators ask nothing.
+    admin: Option<admin::Listener>,
+    credentials: Credentials,
     builder: Arc<Builder>,
 }
 
 impl Parts {
-    fn open(config: &Config, compiler: Compiler, shutdown: &Shutdown) -> Result<Self, StartError> {
+    fn open(
+        config: &Config,
+        compiler: Compiler,
+        perf_map: PerfMap,
+        estate: Option<Estate>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StartError> {
         let ca = Arc::new(LocalCa::open(&config.server.state_dir)?);
         let certificates = Certificates::load(config, &ca).map_err(Problems)?;
+        let users = UserFiles::load(config, shutdown.tasks().clone()).map_err(Problems)?;
+        let credentials =
+            Credentials { certificates: Arc::new(certificates), users: Arc::new(users) };
         // Before anything is compiled: clients wait in the backlog meanwhile.
-        let activated = systemd::activated().map_err(StartError::Activation)?;
-        let listeners = Listeners::bind(&config.server, activated)?;
-        let engines = Engines::new().map_err(|e| StartError::Engine(format!("{e:#}")))?;
+        let (activated, mut given) = match estate {
+            Some(estate) => of_two_kinds(estate),
+            None => (systemd::activated().map_err(StartError::Activation)?, Given::default()),
+        };
+        let admin = admin::Listener::bind(&config.admin, &mut given)?;
+        let listeners = Listeners::bind(&config.server, activated, given)?;
+        let engines =
+            Engines::for_perf(perf_map).map_err(|e| StartError::Engine(format!("{e:#}")))?;
         let cache = Cache::open(&config.server.state_dir)
             .inspect_err(|error| warn!(%error, "compiled code is not kept: each start compiles"))
             .ok();
-        Ok(Self {
-            listeners,
-            certificates: Arc::new(certificates),
-            builder: Builder::new(engines, compiler, cache, shutdown.tasks().clone()),
-        })
+        let tasks = shutdown.tasks().clone();
+        let crashes = Desk::new(&config.server.state_dir, tasks.clone());
+        let builder = Builder::new(engines, compiler, cache, Some(crashes), tasks);
+        if let Some(address) = admin.as_ref().and_then(|admin| admin.address.tcp()) {
+            builder.keep_guests_from(address);
+        }
+        Ok(Self { listeners, admin, credentials, builder })
     }
+}
+
+/// The sockets of another process: those of the service manager, and those that it has bound itself.
+fn of_two_kinds(mut estate: Estate) -> (Vec<Activated>, Given) {
+    let activated = estate.sockets.extract_if(.., |passed| passed.label.configured.is_none());
+    let activated = activated
+        .map(|passed| Activated { name: passed.label.name, socket: passed.socket })
+        .collect();
+    (activated, Given::new(estate))
 }

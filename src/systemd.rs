@@ -54,6 +54,15 @@ pub fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
+/// Another process is the service's main one from now on, and what it tells counts.
+pub fn main_process(pid: u32) {
+    notify(&[NotifyState::MainPid(pid)]);
+}
+
+/// What of the environment is for this process alone, and not for one that takes over from it.
+pub const OWN_ENVIRONMENT: [&str; 4] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
 /// One line for `systemctl status`.
 pub fn status(status: &str) {
     notify(&[NotifyState::Status(status)]);
@@ -75,6 +84,10 @@ pub fn watchdog(shutdown: &Shutdown) {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while !(shutdown.has_begun() && shutdown.running() == 0) {
                 ticks.tick().await;
+                if shutdown.is_handed_over() {
+                    // The process that took over feeds it.
+                    return;
+                }
                 notify(&[NotifyState::Watchdog]);
             }
         }

@@ -2,17 +2,22 @@
 
 use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
 
 use super::guests::{Errand, Wasi};
-use super::load::{Round, Whom, trusting};
+use super::load::{Over, Whom, trusting};
 use super::process::{Server, free_address, run_tidegate, tidegate_program, wasmtime};
 use super::reference::Reuse;
+use super::rounds::Contestant;
 
 /// How instances are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     P2Reused,
     P2Fresh,
@@ -36,25 +41,27 @@ pub enum Who {
 pub struct Tidegate {
     pub build: Build,
     pub mode: Mode,
-    pub tls: bool,
+    pub wire: Wire,
     pub log: bool,
 }
 
+/// What it is asked over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wire {
+    Plain,
+    /// HTTP/1.1 still.
+    Tls,
+    Http2,
+    Http3,
+}
+
 /// A build of tidegate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Build {
     /// The one to measure.
     Current,
     /// The one that `BASELINE` names, to see what a change costs.
     Baseline,
-}
-
-/// One of them, running.
-pub struct Contestant {
-    pub who: Who,
-    pub whom: Whom,
-    pub pid: u32,
-    pub rounds: Vec<Round>,
 }
 
 /// Requests of an instance's life where instances are reused; `wasmtime serve` has 128 for p3 by default.
@@ -76,11 +83,26 @@ impl Mode {
         }
     }
 
-    fn app(self) -> &'static str {
+    pub fn app(self) -> &'static str {
         match self {
             Mode::P2Reused => "reused",
             Mode::P2Fresh => "fresh",
             Mode::P3 => "p3",
+        }
+    }
+}
+
+impl Wire {
+    /// What a client speaks that trusts what is in the file `root`.
+    pub fn over(self, root: &Path) -> Over {
+        match self {
+            Wire::Plain => Over::Plain,
+            Wire::Tls => Over::Tls(Arc::new(trusting(root, "http/1.1")).into()),
+            Wire::Http2 => Over::Http2(Arc::new(trusting(root, "h2")).into()),
+            Wire::Http3 => {
+                let config = QuicClientConfig::try_from(trusting(root, "h3")).expect("TLS 1.3");
+                Over::Http3(quinn::ClientConfig::new(Arc::new(config)))
+            }
         }
     }
 }
@@ -96,21 +118,18 @@ impl Build {
 }
 
 /// Starts all of them on `core`, with files in `dir`, and waits until they answer.
-pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec<Contestant>) {
+pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec<Contestant<Who>>) {
     let mut servers = Vec::new();
     let mut contestants = Vec::new();
     let mut add = |server: Server, whoms: Vec<(Who, Whom)>| {
         let pid = server.pid();
         servers.push(server);
-        contestants.extend(whoms.into_iter().map(|(who, whom)| Contestant {
-            who,
-            whom,
-            pid,
-            rounds: Vec::new(),
-        }));
+        let whoms = whoms.into_iter();
+        contestants.extend(whoms.map(|(who, whom)| Contestant::new(who, whom, vec![pid])));
     };
 
     let (server, whom) = ourselves("hyper", errand, Mode::P2Reused, core);
+    let collector = whom.address;
     add(server, vec![(Who::Hyper, whom)]);
     for mode in MODES {
         let (server, whom) = ourselves("reference", errand, mode, core);
@@ -121,10 +140,17 @@ pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec
         for log in [false, true] {
             let dir = dir.join(format!("{build:?}-{log}"));
             let manifest = manifest(errand, log, &dir);
+            if build == Build::Current {
+                add_traces(&manifest, collector);
+            }
             let (server, whoms) = tidegate(errand, core, &program, &manifest).await;
             let tidegate =
-                |(mode, tls, whom)| (Who::Tidegate(Tidegate { build, mode, tls, log }), whom);
-            add(server, whoms.into_iter().map(tidegate).collect());
+                |(mode, wire, whom)| (Who::Tidegate(Tidegate { build, mode, wire, log }), whom);
+            // An older build may not have HTTP/3.
+            let whoms = whoms
+                .into_iter()
+                .filter(|(_, wire, _)| build == Build::Current || *wire != Wire::Http3);
+            add(server, whoms.map(tidegate).collect());
         }
     }
     for mode in MODES {
@@ -133,8 +159,13 @@ pub async fn start(errand: Errand, core: usize, dir: &Path) -> (Vec<Server>, Vec
         }
     }
 
+    // Who is compared with a baseline comes right before it: the machine changes within seconds.
+    contestants.sort_by_key(|contestant| match contestant.who {
+        Who::Tidegate(Tidegate { build, mode, wire, log }) => Some((log, mode, wire, build)),
+        _ => None,
+    });
     for contestant in &mut contestants {
-        let server = servers.iter_mut().find(|server| server.pid() == contestant.pid);
+        let server = servers.iter_mut().find(|server| contestant.pids == [server.pid()]);
         server.expect("its server").answers(&contestant.whom, errand).await;
     }
     (servers, contestants)
@@ -152,7 +183,7 @@ fn ourselves(kind: &str, errand: Errand, mode: Mode, core: usize) -> (Server, Wh
     (Server::start(command, Some(core)), plain(address, "bench.localhost"))
 }
 
-fn wasmtime_serve(errand: Errand, mode: Mode, core: usize) -> Option<(Server, Whom)> {
+pub fn wasmtime_serve(errand: Errand, mode: Mode, core: usize) -> Option<(Server, Whom)> {
     let address = free_address();
     let mut command = Command::new(wasmtime()?);
     // Its own defaults but for one thing: to reuse p2 instances it must be told.
@@ -164,34 +195,38 @@ fn wasmtime_serve(errand: Errand, mode: Mode, core: usize) -> Option<(Server, Wh
     Some((Server::start(command, Some(core)), plain(address, "bench.localhost")))
 }
 
-/// One tidegate, running; and whom to ask for each mode, and by TLS.
+/// One tidegate, running; and whom to ask for each mode, and over each protocol.
 async fn tidegate(
     errand: Errand,
     core: usize,
     program: &Path,
     manifest: &Manifest,
-) -> (Server, Vec<(Mode, bool, Whom)>) {
+) -> (Server, Vec<(Mode, Wire, Whom)>) {
     let mut server = Server::start(run_tidegate(program, &manifest.file), Some(core));
     let host = |mode: Mode| format!("{}.localhost", mode.app());
-    let mut whoms: Vec<_> =
-        MODES.into_iter().map(|mode| (mode, false, plain(manifest.http, &host(mode)))).collect();
+    let mut whoms: Vec<_> = MODES
+        .into_iter()
+        .map(|mode| (mode, Wire::Plain, plain(manifest.http, &host(mode))))
+        .collect();
     // By then its authority is there.
     server.answers(&whoms[0].2, errand).await;
-    let tls = trusting(&manifest.file.with_file_name("state/ca/root.crt"));
-    let whom = plain(manifest.https, &host(Mode::P2Reused));
-    whoms.push((Mode::P2Reused, true, Whom { tls: Some(tls), ..whom }));
+    let root = manifest.file.with_file_name("state/ca/root.crt");
+    for wire in [Wire::Tls, Wire::Http2, Wire::Http3] {
+        let whom = plain(manifest.https, &host(Mode::P2Reused));
+        whoms.push((Mode::P2Reused, wire, Whom { over: wire.over(&root), ..whom }));
+    }
     (server, whoms)
 }
 
 /// A manifest in its file, and the addresses in it.
-struct Manifest {
-    file: PathBuf,
-    http: SocketAddr,
-    https: SocketAddr,
+pub struct Manifest {
+    pub file: PathBuf,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
 }
 
 /// A manifest with an app for every mode, all at the defaults.
-fn manifest(errand: Errand, log: bool, dir: &Path) -> Manifest {
+pub fn manifest(errand: Errand, log: bool, dir: &Path) -> Manifest {
     let (http, https) = (free_address(), free_address());
     fs::create_dir_all(dir).expect("a folder");
     let level = if log { "info" } else { "warn" };
@@ -199,26 +234,36 @@ fn manifest(errand: Errand, log: bool, dir: &Path) -> Manifest {
         "[server]\nhttp = [\"{http}\"]\nhttps = [\"{https}\"]\nstate_dir = \"state\"\n\
          [log]\ndir = \"logs\"\nlevel = \"{level}\"\n"
     );
-    for mode in MODES {
-        let app = mode.app();
-        let component = errand.guest(mode.wasi());
-        let total = mode.reuse().total;
-        manifest += &format!(
-            "[apps.{app}]\ncomponent = {component:?}\nmax_requests_per_instance = {total}\n"
-        );
-    }
-    manifest += "[hosts]\n";
-    for mode in MODES {
-        let app = mode.app();
-        manifest += &format!("\"{app}.localhost\" = \"{app}\"\n");
-    }
+    manifest += &apps(errand);
     let file = dir.join("config.toml");
     fs::write(&file, manifest).expect("a manifest");
     Manifest { file, http, https }
 }
 
-fn plain(address: SocketAddr, host: &str) -> Whom {
-    Whom { address, host: host.to_owned(), tls: None }
+/// An app for every mode, each at a host of its own.
+pub fn apps(errand: Errand) -> String {
+    let (mut apps, mut hosts) = (String::new(), "[hosts]\n".to_owned());
+    for mode in MODES {
+        let (app, component) = (mode.app(), errand.guest(mode.wasi()));
+        let total = mode.reuse().total;
+        apps += &format!(
+            "[apps.{app}]\ncomponent = {component:?}\nmax_requests_per_instance = {total}\n"
+        );
+        hosts += &format!("\"{app}.localhost\" = \"{app}\"\n");
+    }
+    apps + &hosts
+}
+
+/// Has as many requests traced as `TRACES` says, such as `1/100`, if it says something.
+fn add_traces(manifest: &Manifest, collector: SocketAddr) {
+    let Ok(sample) = std::env::var("TRACES") else { return };
+    let traces = format!("[traces]\nendpoint = \"http://{collector}\"\nsample = \"{sample}\"\n");
+    let file = fs::OpenOptions::new().append(true).open(&manifest.file);
+    file.and_then(|mut file| file.write_all(traces.as_bytes())).expect("a manifest");
+}
+
+pub fn plain(address: SocketAddr, host: &str) -> Whom {
+    Whom { address, host: host.to_owned(), over: Over::Plain }
 }
 
 impl fmt::Display for Mode {
@@ -231,20 +276,30 @@ impl fmt::Display for Mode {
     }
 }
 
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Wire::Plain => "",
+            Wire::Tls => ", TLS",
+            Wire::Http2 => ", HTTP/2",
+            Wire::Http3 => ", HTTP/3",
+        })
+    }
+}
+
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Who::Hyper => f.write_str("hyper alone"),
             Who::Reference(mode) => write!(f, "reference, {mode}"),
             Who::Wasmtime(mode) => write!(f, "wasmtime serve, {mode}"),
-            Who::Tidegate(Tidegate { build, mode, tls, log }) => {
+            Who::Tidegate(Tidegate { build, mode, wire, log }) => {
                 let build = match build {
                     Build::Current => "tidegate",
                     Build::Baseline => "baseline",
                 };
-                let tls = if *tls { ", TLS" } else { "" };
                 let log = if *log { ", log on" } else { ", log off" };
-                write!(f, "{build}, {mode}{tls}{log}")
+                write!(f, "{build}, {mode}{wire}{log}")
             }
         }
     }

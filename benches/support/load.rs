@@ -1,4 +1,4 @@
-//! The load: clients that ask over HTTP/1.1 connections kept alive, as fast as they are answered.
+//! The load: clients that ask over connections kept alive, as fast as they are answered.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::guests::Errand;
 use super::machine::{cpu_time, setting};
 use super::parse::Answer;
+use super::streams::{http2, http3};
 
 /// Uncounted at the beginning of a round: connections, handshakes, the first instances.
 const WARM_UP: Duration = Duration::from_millis(150);
@@ -28,7 +29,16 @@ const READ_SIZE: usize = 256 << 10;
 pub struct Whom {
     pub address: SocketAddr,
     pub host: String,
-    pub tls: Option<TlsConnector>,
+    pub over: Over,
+}
+
+/// What is spoken.
+#[derive(Clone)]
+pub enum Over {
+    Plain,
+    Tls(TlsConnector),
+    Http2(TlsConnector),
+    Http3(quinn::ClientConfig),
 }
 
 /// What a round showed.
@@ -43,20 +53,20 @@ pub struct Round {
 }
 
 #[derive(Default)]
-struct Count {
+pub struct Count {
     requests: AtomicU64,
     /// Nanoseconds.
     latencies: Mutex<Vec<u32>>,
     stop: AtomicBool,
 }
 
-/// Lets `connections` clients ask for `time`, while the process `pid` answers.
+/// Lets `connections` clients ask for `time`, while the processes `pids` answer.
 pub async fn round(
     whom: &Whom,
     errand: Errand,
     connections: usize,
     time: Duration,
-    pid: u32,
+    pids: &[u32],
 ) -> Round {
     let count = Arc::new(Count::default());
     let clients: Vec<_> = (0..connections)
@@ -68,9 +78,10 @@ pub async fn round(
 
     count.latencies.lock().expect("latencies").clear();
     let requests = count.requests.load(Ordering::Relaxed);
-    let (begun, cpu) = (Instant::now(), cpu_time(pid));
+    let all = || pids.iter().copied().map(cpu_time).sum::<Duration>();
+    let (begun, cpu) = (Instant::now(), all());
     tokio::time::sleep(time).await;
-    let (elapsed, cpu) = (begun.elapsed(), cpu_time(pid) - cpu);
+    let (elapsed, cpu) = (begun.elapsed(), all() - cpu);
     let requests = (count.requests.load(Ordering::Relaxed) - requests) as f64;
 
     count.stop.store(true, Ordering::Relaxed);
@@ -122,16 +133,35 @@ pub async fn text(whom: &Whom, errand: Errand) -> io::Result<String> {
     String::from_utf8(answer.body.unwrap_or_default()).map_err(io::Error::other)
 }
 
+impl Count {
+    /// Counts an answer of so many bytes to what was asked at `begun`. Whether it was the last.
+    pub fn answered(&self, errand: Errand, size: usize, begun: Instant) -> bool {
+        assert_eq!(size, errand.answer, "the answer's size");
+        let latency = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.latencies.lock().expect("latencies").push(latency);
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
 async fn client(whom: Whom, errand: Errand, count: Arc<Count>) -> io::Result<()> {
-    let stream = TcpStream::connect(whom.address).await?;
-    stream.set_nodelay(true)?;
-    match &whom.tls {
-        None => ask(stream, &whom.host, errand, &count).await,
-        Some(tls) => {
-            let name = ServerName::try_from(whom.host.clone()).map_err(io::Error::other)?;
-            let stream = tls.connect(name, stream).await?;
+    let tcp = async || {
+        let stream = TcpStream::connect(whom.address).await?;
+        stream.set_nodelay(true)?;
+        io::Result::Ok(stream)
+    };
+    let name = || ServerName::try_from(whom.host.clone()).map_err(io::Error::other);
+    match &whom.over {
+        Over::Plain => ask(tcp().await?, &whom.host, errand, &count).await,
+        Over::Tls(tls) => {
+            let stream = tls.connect(name()?, tcp().await?).await?;
             ask(stream, &whom.host, errand, &count).await
         }
+        Over::Http2(tls) => {
+            let stream = tls.connect(name()?, tcp().await?).await?;
+            http2(stream, &whom, errand, &count).await
+        }
+        Over::Http3(config) => http3(config, &whom, errand, &count).await,
     }
 }
 
@@ -150,11 +180,7 @@ async fn ask(
         stream.flush().await?;
         let mut answer = Answer::default();
         read_answer(&mut stream, &mut answer, &mut buffer).await?;
-        assert_eq!(answer.size, errand.answer, "the answer's size");
-        let latency = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
-        count.requests.fetch_add(1, Ordering::Relaxed);
-        count.latencies.lock().expect("latencies").push(latency);
-        if count.stop.load(Ordering::Relaxed) {
+        if count.answered(errand, answer.size, begun) {
             return Ok(());
         }
     }
@@ -189,8 +215,8 @@ fn request(host: &str, errand: Errand) -> Vec<u8> {
     }
 }
 
-/// TLS that trusts the authority in `file`, for HTTP/1.1.
-pub fn trusting(file: &Path) -> TlsConnector {
+/// TLS for `protocol` that trusts the authority in `file`.
+pub fn trusting(file: &Path, protocol: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_file(file).expect("the authority's certificate");
     roots.add(root).expect("a usable authority");
@@ -200,6 +226,6 @@ pub fn trusting(file: &Path) -> TlsConnector {
         .expect("protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    TlsConnector::from(Arc::new(config))
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    config
 }

@@ -78,9 +78,13 @@ pub fn run_tidegate(program: &Path, manifest: &Path) -> Command {
 
 /// The wasmtime to compare with: that in `WASMTIME`, or on the `PATH`, if there is one.
 pub fn wasmtime() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("WASMTIME") {
-        return Some(named.into());
-    }
+    env::var_os("WASMTIME").map(PathBuf::from).or_else(|| on_path("wasmtime"))
+}
+
+/// The program of this name, if there is one.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join("wasmtime")).find(|file| file.is_file())
+    // Where Debian has its servers, which not everyone has on the path.
+    let dirs = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    dirs.map(|dir| dir.join(program)).find(|file| file.is_file())
 }

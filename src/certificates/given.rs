@@ -1,7 +1,6 @@
 //! Reads and judges a certificate and key that the operator gives.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,10 +13,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::covered;
 use crate::config::{CertificateFiles, HostPattern, Located, Problem};
+use crate::small_file;
 
 /// Bytes that a PEM file has at the most: long chains take a few thousand.
 const PEM_MAX: u64 = 1024 * 1024;
+
+/// What everyone may do with a file. A group is the operator's to choose, as Debian's `ssl-cert` is.
+const OF_OTHERS: u32 = 0o007;
 
 /// Reads one pair, and reports everything that is wrong with it.
 pub fn read(pattern: &HostPattern, files: &CertificateFiles) -> Result<CertifiedKey, Vec<Problem>> {
@@ -42,9 +46,12 @@ pub fn read(pattern: &HostPattern, files: &CertificateFiles) -> Result<Certified
     if problems.is_empty() { Ok(certificate) } else { Err(problems) }
 }
 
-fn read_chain(file: &Located<impl AsRef<Path>>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+/// The certificates of a PEM file; at least one.
+pub fn read_chain(
+    file: &Located<impl AsRef<Path>>,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let path = file.value.as_ref();
-    let pem = read_pem(file)?;
+    let (pem, _) = read_pem(file)?;
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| {
             file.place.problem(format!("{} is not a PEM file: {error}", path.display()))
@@ -62,7 +69,14 @@ fn read_key(
     file: &Located<impl AsRef<Path>>,
 ) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Problem> {
     let path = file.value.as_ref();
-    let pem = read_pem(file)?;
+    let (pem, mode) = read_pem(file)?;
+    if mode & OF_OTHERS != 0 {
+        let path = path.display();
+        return Err(file
+            .place
+            .problem(format!("{path} is a key that everyone on this machine can use (mode {mode:04o})"))
+            .with_help(format!("chmod 600 {path}, or 640 to let its group read it; if others had a look, replace it")));
+    }
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         file.place
             .problem(format!("{} holds no private key", path.display()))
@@ -75,21 +89,13 @@ fn read_key(
     })
 }
 
-fn read_pem(file: &Located<impl AsRef<Path>>) -> Result<Vec<u8>, Problem> {
+/// The file and its permissions.
+fn read_pem(file: &Located<impl AsRef<Path>>) -> Result<(Vec<u8>, u32), Problem> {
     let path = file.value.as_ref();
-    let read = || {
-        // Asked before it is opened: opening a pipe would wait for a writer.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        let mut pem = Vec::new();
-        File::open(path)?.take(PEM_MAX + 1).read_to_end(&mut pem)?;
-        if pem.len() as u64 > PEM_MAX {
-            return Err(io::Error::other("larger than 1 MiB"));
-        }
-        Ok(pem)
-    };
-    read().map_err(|error| file.place.problem(format!("cannot read {}: {error}", path.display())))
+    match small_file::read(path, PEM_MAX) {
+        Ok((pem, meta)) => Ok((pem, meta.permissions().mode() & 0o7777)),
+        Err(error) => Err(file.place.problem(format!("cannot read {}: {error}", path.display()))),
+    }
 }
 
 /// Whether clients will take the certificate for this pattern, today.
@@ -127,13 +133,7 @@ fn judge(
         );
     }
 
-    let covered = match pattern {
-        HostPattern::Exact(host) => Some(super::name(host).to_owned()),
-        // Only a wildcard certificate covers a name that nobody has.
-        HostPattern::Wildcard(domain) => Some(format!("tidegate-asks-for-any.{}", domain.as_str())),
-        HostPattern::Any => None,
-    };
-    let covers = covered.is_none_or(|name| {
+    let covers = covered(pattern).is_none_or(|name| {
         ServerName::try_from(name).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
     });
     if !covers {

@@ -1,9 +1,8 @@
 //! tidegate's own certificate authority: its root, kept in the state directory, and the leaves it issues.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +17,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use time::{Duration, OffsetDateTime};
 use tracing::{error, info, warn};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::private;
 
 /// How long the root is valid.
 const ROOT_LIFE: Duration = Duration::days(3652);
@@ -88,12 +89,11 @@ impl LocalCa {
     pub fn open(state_dir: &Path) -> Result<LocalCa, CaError> {
         let dir = state_dir.join("ca");
         let path = dir.join("root.pem");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o700)))
-            .map_err(|source| CaError::File { attempt: "create", path: dir.clone(), source })?;
+        private::create_dir(&dir).map_err(|source| CaError::File {
+            attempt: "create",
+            path: dir.clone(),
+            source,
+        })?;
 
         let kept = match fs::read_to_string(&path) {
             Ok(pem) => Some(
@@ -108,8 +108,8 @@ impl LocalCa {
             expiring => {
                 let root = Root::make()?;
                 let written = match &expiring {
-                    Some(_) => write_whole(&path, root.pem.as_bytes()),
-                    None => write_first(&path, root.pem.as_bytes()),
+                    Some(_) => private::write_whole(&path, root.pem.as_bytes()),
+                    None => private::write_first(&path, root.pem.as_bytes()),
                 };
                 match written {
                     // Another process began with the same directory just now: its root is the one.
@@ -131,9 +131,9 @@ impl LocalCa {
             }
         };
 
-        let copy = dir.join("root.crt");
+        let copy = LocalCa::certificate_file(state_dir);
         if fs::read_to_string(&copy).ok().as_deref() != Some(root.certificate_pem()) {
-            match write_whole(&copy, root.certificate_pem().as_bytes()) {
+            match private::write_whole(&copy, root.certificate_pem().as_bytes()) {
                 Ok(()) => {
                     info!(path = %copy.display(), "made a certificate authority for local certificates");
                 }
@@ -144,6 +144,11 @@ impl LocalCa {
             }
         }
         LocalCa::new(root)
+    }
+
+    /// Where the root's certificate is, for clients.
+    pub fn certificate_file(state_dir: &Path) -> PathBuf {
+        state_dir.join("ca/root.crt")
     }
 
     /// A CA that is kept nowhere, for `tidegate check` and tests.
@@ -174,6 +179,11 @@ impl LocalCa {
         };
         self.leaves().keep(names.to_vec(), Arc::clone(&certificate), now);
         Some(certificate)
+    }
+
+    /// The certificate for `names`, where one has been issued.
+    pub fn issued(&self, names: &[String]) -> Option<Arc<CertifiedKey>> {
+        self.leaves().by_names.get(names).map(|leaf| Arc::clone(&leaf.certificate))
     }
 
     fn new(root: Root) -> Result<LocalCa, CaError> {
@@ -289,43 +299,4 @@ fn serial() -> Result<SerialNumber, rcgen::Error> {
     // Positive, and never shorter than it looks.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
-}
-
-/// Writes a file whole or not at all, for this user only.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_aside(path, bytes, |unfinished| fs::rename(unfinished, path))
-}
-
-/// The same where there is no file yet; fails where there is one by then.
-fn write_first(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_aside(path, bytes, |unfinished| {
-        fs::hard_link(unfinished, path)?;
-        fs::remove_file(unfinished)
-    })
-}
-
-/// Writes a private file beside `path` and has it put in its place.
-fn write_aside(
-    path: &Path,
-    bytes: &[u8],
-    place: impl FnOnce(&Path) -> io::Result<()>,
-) -> io::Result<()> {
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = (|| {
-        // A rest of an earlier process with this id would keep its own mode.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        place(&unfinished)?;
-        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
 }

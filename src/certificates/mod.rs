@@ -1,19 +1,35 @@
-//! Which certificate a host answers with: the operator's, or one from tidegate's own local CA.
+//! Which certificate a host answers with: the operator's, one that an authority has issued, or one from
+//! tidegate's own local CA.
 //!
-//! Reading the operator's files is in `given`, issuing in `local_ca`. What is
-//! here belongs to one generation and never changes.
+//! Reading the operator's files is in `given`, those of an authority in `kept`, issuing in `local_ca`, whose
+//! root `trust` shows and installs. `authority` judges what the manifest names for getting certificates;
+//! `clients` has what the certificates of clients are held against. What is here belongs to one generation
+//! and never changes, but for the `staples`, which all generations share.
 
+pub mod authority;
+mod clients;
 mod given;
+pub mod kept;
+mod listed;
 mod local_ca;
+mod staples;
+mod trust;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use crate::config::{Config, Host, HostPattern, Problem};
+use crate::config::{ClientAuth, Config, Host, HostPattern, Problem};
 
+pub use clients::ClientVerifier;
+use clients::ClientVerifiers;
+use kept::Kept;
+pub use listed::{Details, Listed, ListedFrom};
 pub use local_ca::{CaError, LocalCa};
+pub use staples::Staples;
+pub use trust::{Root, TrustError};
 
 /// Addresses named by the certificate for clients without SNI that all come to the one `*` host.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -28,11 +44,18 @@ const ADDRESSES_MAX: usize = 32;
 /// a thousand hosts, most are never asked for over TLS.
 pub struct Certificates {
     given: Given,
+    clients: ClientVerifiers,
+    /// From the authority that `[tls.acme]` names.
+    kept: BTreeMap<HostPattern, Kept>,
+    /// Where those are; a change to the manifest's does not apply before a restart.
+    state_dir: PathBuf,
     /// What may have a certificate from the local CA: the routes, and whether there is an app behind.
     served: BTreeMap<HostPattern, bool>,
     /// What the certificate for clients without SNI names.
     unnamed: Vec<String>,
     ca: Arc<LocalCa>,
+    /// What responders say of certificates that are not from the local CA.
+    staples: Arc<Staples>,
 }
 
 type Given = BTreeMap<HostPattern, Arc<CertifiedKey>>;
@@ -45,8 +68,21 @@ pub struct Renewed {
     pub problems: Vec<Problem>,
 }
 
+/// What all generations have in common.
+struct Shared<'a> {
+    ca: &'a Arc<LocalCa>,
+    staples: Arc<Staples>,
+}
+
+impl Shared<'_> {
+    fn first(ca: &Arc<LocalCa>) -> Shared<'_> {
+        Shared { ca, staples: Arc::default() }
+    }
+}
+
 /// Where a host's certificate comes from. Hosts with equal sources share a certificate.
 enum Source<'a> {
+    /// From the operator, or an authority.
     Given(&'a Arc<CertifiedKey>),
     /// From the local CA, for this name.
     Issued(String),
@@ -58,15 +94,25 @@ impl Certificates {
     /// Reads files: not for async threads.
     pub fn load(config: &Config, ca: &Arc<LocalCa>) -> Result<Certificates, Vec<Problem>> {
         let (given, failed) = read_all(config);
-        match failed.is_empty() {
-            true => Ok(Certificates::new(given, config, ca)),
-            false => Err(failed.into_values().flatten().collect()),
+        let (clients, unverifiable) = clients::read_all(config, &ClientVerifiers::new());
+        let mut problems: Vec<_> = failed.into_values().flatten().collect();
+        problems.extend(unverifiable.into_iter().map(|(_, problem)| problem));
+        problems.extend(config.acme.iter().flat_map(authority::judge));
+        let state_dir = &config.server.state_dir;
+        match problems.is_empty() {
+            true => {
+                let issued = read_kept(config, state_dir);
+                Ok(Certificates::new(given, issued, state_dir, clients, config, Shared::first(ca)))
+            }
+            false => Err(problems),
         }
     }
 
     /// Those of the local CA alone.
     pub fn none(config: &Config, ca: &Arc<LocalCa>) -> Certificates {
-        Certificates::new(Given::new(), config, ca)
+        let (none, state_dir) = (BTreeMap::new(), &config.server.state_dir);
+        let clients = ClientVerifiers::new();
+        Certificates::new(Given::new(), none, state_dir, clients, config, Shared::first(ca))
     }
 
     /// The certificates of `config`, where `running` were those of `before`.
@@ -93,10 +139,26 @@ impl Certificates {
                 _ => refused.extend(problems),
             }
         }
+        let (mut clients, failed) = clients::read_all(config, &running.clients);
+        for (auth, problem) in failed {
+            match running.clients.get(&auth) {
+                Some(verifier) => {
+                    clients.insert(auth, Arc::clone(verifier));
+                    kept.push(problem);
+                }
+                None => refused.push(problem),
+            }
+        }
+        if before.acme != config.acme {
+            refused.extend(config.acme.iter().flat_map(authority::judge));
+        }
         if !refused.is_empty() {
             return Err(refused);
         }
-        let next = Certificates::new(given, config, &running.ca);
+        let issued = reread_kept(config, running);
+        let state_dir = &running.state_dir;
+        let shared = Shared { ca: &running.ca, staples: Arc::clone(&running.staples) };
+        let next = Certificates::new(given, issued, state_dir, clients, config, shared);
         let certificates = match next == **running {
             true => Arc::clone(running),
             false => Arc::new(next),
@@ -104,30 +166,84 @@ impl Certificates {
         Ok(Renewed { certificates, problems: kept })
     }
 
-    fn new(given: Given, config: &Config, ca: &Arc<LocalCa>) -> Certificates {
+    fn new(
+        given: Given,
+        kept: BTreeMap<HostPattern, Kept>,
+        state_dir: &Path,
+        clients: ClientVerifiers,
+        config: &Config,
+        shared: Shared<'_>,
+    ) -> Certificates {
         // A folder's wildcard is listed without paths; its components are there as exact hosts.
         let served: BTreeMap<_, _> = config
             .hosts
             .iter()
             .map(|(pattern, paths)| (pattern.clone(), paths.iter().next().is_some()))
             .collect();
-        Certificates { given, unnamed: unnamed(&served), served, ca: Arc::clone(ca) }
+        let state_dir = state_dir.to_owned();
+        Certificates {
+            given,
+            kept,
+            state_dir,
+            clients,
+            unnamed: unnamed(&served),
+            served,
+            ca: Arc::clone(shared.ca),
+            staples: shared.staples,
+        }
     }
 
     /// The certificate of `host`; an exact one beats a wildcard. None where the host is not served.
     pub fn resolve(&self, host: &Host) -> Option<Arc<CertifiedKey>> {
         match self.source(host)? {
-            Source::Given(certificate) => Some(Arc::clone(certificate)),
+            Source::Given(certificate) => Some(self.staples.on(certificate)),
             Source::Issued(name) => self.ca.leaf(&[name]),
         }
     }
 
     /// The certificate for a client that names no host, or one that is not served.
     pub fn fallback(&self) -> Option<Arc<CertifiedKey>> {
-        match self.given.get(&HostPattern::Any) {
-            Some(given) => Some(Arc::clone(given)),
+        if let Some(given) = self.given.get(&HostPattern::Any) {
+            return Some(self.staples.on(given));
+        }
+        let first = self.unnamed.first().and_then(|name| Host::from_authority(name));
+        let kept = first.and_then(|host| self.kept.get(&HostPattern::Exact(host)));
+        match kept {
+            Some(kept) => Some(self.staples.on(&kept.certificate)),
             None => self.ca.leaf(&self.unnamed),
         }
+    }
+
+    /// Whether `host` has a certificate at all.
+    pub fn covers(&self, host: &Host) -> bool {
+        self.source(host).is_some()
+    }
+
+    /// Whether `host` has a certificate that is not from the local CA, so that its clients may know it.
+    pub fn is_known(&self, host: &Host) -> bool {
+        !(self.given.is_empty() && self.kept.is_empty())
+            && matches!(self.source(host), Some(Source::Given(_)))
+    }
+
+    /// What verifies clients as `auth` says.
+    pub fn client_verifier(&self, auth: &ClientAuth) -> Option<&Arc<ClientVerifier>> {
+        self.clients.get(auth)
+    }
+
+    /// What an authority has issued for `pattern`.
+    pub fn kept(&self, pattern: &HostPattern) -> Option<&Kept> {
+        self.kept.get(pattern)
+    }
+
+    /// Every certificate that is not from the local CA, each with what shows it.
+    pub fn known(&self) -> impl Iterator<Item = (&HostPattern, &Arc<CertifiedKey>)> {
+        let kept = self.kept.iter().map(|(pattern, kept)| (pattern, &kept.certificate));
+        self.given.iter().chain(kept)
+    }
+
+    /// What handshakes show beside those.
+    pub fn staples(&self) -> &Staples {
+        &self.staples
     }
 
     /// Whether a connection made for `named` may carry requests for `host`.
@@ -136,10 +252,16 @@ impl Certificates {
     }
 
     fn source(&self, host: &Host) -> Option<Source<'_>> {
-        if let Some(given) = patterns(host).find_map(|pattern| self.given.get(&pattern)) {
+        if let Some(given) = host.patterns().find_map(|pattern| self.given.get(&pattern)) {
             return Some(Source::Given(given));
         }
-        let (pattern, _) = patterns(host)
+        if !self.kept.is_empty()
+            && let Some(kept) = host.patterns().find_map(|pattern| self.kept.get(&pattern))
+        {
+            return Some(Source::Given(&kept.certificate));
+        }
+        let (pattern, _) = host
+            .patterns()
             .find_map(|pattern| self.served.get_key_value(&pattern))
             .filter(|(_, served)| **served)?;
         match pattern {
@@ -161,10 +283,19 @@ impl PartialEq for Source<'_> {
     }
 }
 
-/// Equal when the operator's certificates and the hosts are: those of the local CA follow from the hosts.
+/// Equal when the operator's certificates, an authority's and the hosts are: those of the local CA follow
+/// from the hosts.
 impl PartialEq for Certificates {
     fn eq(&self, other: &Self) -> bool {
+        let verifiers = || self.clients.values().zip(other.clients.values());
+        let same_kept = |(ours, theirs): ((&HostPattern, &Kept), (&HostPattern, &Kept))| {
+            ours.0 == theirs.0 && ours.1.certificate.cert == theirs.1.certificate.cert
+        };
         self.served == other.served
+            && self.clients.keys().eq(other.clients.keys())
+            && verifiers().all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+            && self.kept.len() == other.kept.len()
+            && self.kept.iter().zip(&other.kept).all(same_kept)
             && self.given.len() == other.given.len()
             && self
                 .given
@@ -191,21 +322,46 @@ fn read_all(config: &Config) -> (Given, BTreeMap<HostPattern, Vec<Problem>>) {
     (given, failed)
 }
 
-/// What can be said of a host, closest first.
-fn patterns(host: &Host) -> impl Iterator<Item = HostPattern> {
-    let parent = host.parent().and_then(Host::from_authority);
-    [
-        Some(HostPattern::Exact(host.clone())),
-        parent.map(HostPattern::Wildcard),
-        Some(HostPattern::Any),
-    ]
-    .into_iter()
-    .flatten()
+/// What an authority has issued for the hosts of `config`. A file that cannot be used is for `acme` to
+/// report, and to replace.
+fn read_kept(config: &Config, state_dir: &Path) -> BTreeMap<HostPattern, Kept> {
+    let Some(acme) = &config.acme else { return BTreeMap::new() };
+    let dir = kept::authority_dir(state_dir, &acme.directory);
+    let read = |pattern: HostPattern| {
+        let kept = Kept::read(&kept::file(&dir, &pattern), &pattern, None).ok();
+        // Another authority's is good until this one's is there.
+        let kept = kept.or_else(|| Kept::from_former(state_dir, &dir, &pattern))?;
+        Some((pattern, kept))
+    };
+    config.acme_hosts().into_iter().filter_map(read).collect()
+}
+
+/// The same where `running` has read them before. One whose file is gone or bad stays as it was.
+fn reread_kept(config: &Config, running: &Certificates) -> BTreeMap<HostPattern, Kept> {
+    let Some(acme) = &config.acme else { return BTreeMap::new() };
+    let dir = kept::authority_dir(&running.state_dir, &acme.directory);
+    let read = |pattern: HostPattern| {
+        let before = running.kept.get(&pattern);
+        let kept = Kept::read(&kept::file(&dir, &pattern), &pattern, before).ok();
+        let kept = kept.or_else(|| before.cloned())?;
+        Some((pattern, kept))
+    };
+    config.acme_hosts().into_iter().filter_map(read).collect()
 }
 
 /// A host as certificates name it: an IPv6 address has no brackets there.
 fn name(host: &Host) -> &str {
     host.as_str().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// A name that a certificate for these hosts has to cover. None where there is no such name.
+fn covered(pattern: &HostPattern) -> Option<String> {
+    match pattern {
+        HostPattern::Exact(host) => Some(name(host).to_owned()),
+        // Only a wildcard certificate covers a name that nobody has.
+        HostPattern::Wildcard(domain) => Some(format!("tidegate-asks-for-any.{}", domain.as_str())),
+        HostPattern::Any => None,
+    }
 }
 
 /// Clients that send no SNI are those that connect to an address: the addresses served, or else the first host.

@@ -34,7 +34,15 @@ impl Site {
     }
 
     fn put(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(name), text).unwrap();
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        if name.ends_with(".key") {
+            self.set_mode(name, 0o600);
+        }
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
     /// A certificate for `names` that is valid on these days from now.
@@ -133,6 +141,25 @@ fn what_clients_would_not_take_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_key_that_everyone_can_use_is_refused_and_how_to_mend_it_told() {
+    let site = Site::with_one();
+    for mode in [0o604, 0o644, 0o602, 0o666, 0o777] {
+        site.set_mode("a.key", mode);
+        let problems = site.problems();
+        assert!(problems.contains("everyone on this machine can use"), "{mode:o}: {problems}");
+        assert!(problems.contains(&format!("mode {mode:04o}")), "{problems}");
+        assert!(problems.contains("help: chmod 600 /"), "{problems}");
+    }
+    for mode in [0o400, 0o600, 0o640, 0o660] {
+        site.set_mode("a.key", mode);
+        assert!(site.load().is_ok(), "{mode:o}");
+    }
+    // The certificate is for everyone.
+    site.set_mode("a.pem", 0o666);
+    assert!(site.load().is_ok());
+}
+
+#[test]
 fn files_that_hold_something_else_are_refused_by_name() {
     let site = Site::with_one();
 
@@ -155,9 +182,19 @@ fn a_certificate_that_goes_bad_is_kept_as_it_was() {
 
     let same = renew(&running, &config);
     assert!(Arc::ptr_eq(&same.certificates, &running), "nothing changed");
+    let is_kept = || {
+        let kept = renew(&running, &config);
+        Arc::ptr_eq(&kept.certificates, &running) && kept.problems.len() == 1
+    };
     site.put_pair("a", &["b.test"], 0..90);
-    let kept = renew(&running, &config);
-    assert!(Arc::ptr_eq(&kept.certificates, &running) && kept.problems.len() == 1);
+    assert!(is_kept(), "for another host");
+    site.put_pair("a", &["a.test"], -90..0);
+    assert!(is_kept(), "expired");
+    site.put_pair("a", &["a.test"], 0..90);
+    site.set_mode("a.key", 0o644);
+    assert!(is_kept(), "its key is everyone's");
+    site.put("a.key", &KeyPair::generate().unwrap().serialize_pem());
+    assert!(is_kept(), "half of another pair");
     site.put_pair("a", &["a.test"], 0..90);
     let new = renew(&running, &config);
     assert!(!Arc::ptr_eq(&new.certificates, &running) && new.problems.is_empty());

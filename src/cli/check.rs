@@ -7,10 +7,12 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
+use crate::admin::Token;
 use crate::certificates::{Certificates, LocalCa};
-use crate::config::{Config, Problem, Problems};
-use crate::generation::{Builder, Generation};
+use crate::config::{Admin, Config, Problem, Problems};
+use crate::generation::{Builder, Credentials, Generation};
 use crate::guest::{Compiler, Engines};
+use crate::users::UserFiles;
 
 pub fn check(named: Option<&Path>) -> ExitCode {
     let path = match Config::find(named) {
@@ -50,18 +52,26 @@ fn problems(config: Config) -> Result<Vec<Problem>, String> {
         // The components are looked at all the same.
         Err(problems) => (Certificates::none(&config, &ca), problems),
     };
+    let users = UserFiles::load(&config, TaskTracker::new()).unwrap_or_else(|wrong| {
+        problems.extend(wrong);
+        UserFiles::none(TaskTracker::new())
+    });
+    if let Admin::Tcp(tcp) = &config.admin {
+        problems.extend(Token::read(&tcp.token_file).err());
+    }
+    let credentials = Credentials { certificates: Arc::new(certificates), users: Arc::new(users) };
     let engines = Engines::new().map_err(|error| format!("{error:#}"))?;
     let bar = progress::bar(config.apps.len());
     let runtime = runtime().map_err(|error| error.to_string())?;
     let built = runtime.block_on(async {
-        let builder = Builder::new(engines, Compiler::this_program(), None, TaskTracker::new());
+        let builder =
+            Builder::new(engines, Compiler::this_program(), None, None, TaskTracker::new());
         let progress = |app: &_| {
             bar.set_message(format!("{app}"));
             bar.inc(1);
         };
-        let certificates = Arc::new(certificates);
         let build = async |before: Option<&Generation>| {
-            builder.build(1, config.clone(), certificates.clone(), before, &[], progress).await
+            builder.build(1, config.clone(), credentials.clone(), before, &[], progress).await
         };
         let mut built = build(None).await;
         while built.compiling {

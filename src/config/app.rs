@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::Located;
 use super::origin::Origin;
+use super::profile::Profile;
 
-/// Leaves room for a generation, an instance and `.json` in a file name of 255 bytes.
+/// Leaves room for a generation, an instance, a request and `.json` in a file name of 255 bytes.
 const MAX_APP_NAME: usize = 200;
 
 /// An app's name: letters, digits, `-`, `_` and `.`, so that it can be part of a file name.
@@ -30,6 +31,8 @@ pub struct App {
     pub outbound: BTreeSet<Origin>,
     /// Absent: nothing is sampled.
     pub profile: Option<Profile>,
+    /// Error pages show how the guest failed.
+    pub dev: bool,
 }
 
 /// What an app may use, and for how long.
@@ -74,19 +77,6 @@ pub struct Limits {
     pub outbound_timeout: Duration,
     /// Bytes of an outbound request's body, and of its response's.
     pub max_outbound_body: u64,
-}
-
-/// Sampling of guest code, per store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
-    pub interval: Duration,
-    /// One store in this many is sampled.
-    pub sample: NonZeroUsize,
-    /// Absolute.
-    pub dir: PathBuf,
-    pub max_files: NonZeroUsize,
-    /// Bytes of profiles kept at the most.
-    pub max_total_size: u64,
 }
 
 impl AppName {

@@ -1,4 +1,4 @@
-//! `[hosts]` and `[tls.certificates]`: which app, and which certificate, is whose.
+//! `[hosts]` and `[tls.certificates]`: which routes, and which certificate, are whose.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,9 +9,10 @@ use super::folder;
 use super::host::Host;
 use super::paths::{Paths, normalise};
 use super::pattern::HostPattern;
+use super::policy::{Policy, policy};
 use super::problem::{Located, Place};
 use super::read::{Table, Value, quoted};
-use super::suggest::closest;
+use super::route::{Route, route};
 
 /// Prefixes of one host at the most: they are searched for every request.
 const MAX_PATHS_PER_HOST: usize = 256;
@@ -21,6 +22,8 @@ const TARGET: &str = "an app's name, { folder = \"apps\" } or a table of path pr
 /// Everything `[hosts]` says.
 pub(super) struct Hosts {
     pub paths: BTreeMap<HostPattern, Paths>,
+    /// Of those that ask for anything.
+    pub policies: BTreeMap<HostPattern, Policy>,
     /// In the order of the file.
     pub folders: Vec<Folder>,
 }
@@ -40,14 +43,18 @@ enum Target {
 }
 
 impl Hosts {
-    /// Reads the hosts, whose apps are to be among the `declared`.
-    pub fn read(table: &mut Table<'_>, declared: &[&str]) -> Hosts {
-        let mut hosts = Hosts { paths: BTreeMap::new(), folders: Vec::new() };
+    /// Reads the hosts, whose apps are to be among the `declared`. `https`: whether there is an address for it.
+    pub fn read(table: &mut Table<'_>, declared: &[&str], https: bool) -> Hosts {
+        let mut hosts =
+            Hosts { paths: BTreeMap::new(), policies: BTreeMap::new(), folders: Vec::new() };
 
-        for (pattern, (target, place)) in by_pattern(table, |pattern, value| {
-            let target = target(value, pattern, declared)?;
-            Some((target, value.place.clone()))
+        for (pattern, (target, policy, place)) in by_pattern(table, |pattern, value| {
+            let (target, policy) = target(value, pattern, declared, https)?;
+            Some((target, policy, value.place.clone()))
         }) {
+            if policy != Policy::default() {
+                hosts.policies.insert(pattern.clone(), policy);
+            }
             match (target, &pattern) {
                 (Target::Paths(paths), _) => {
                     hosts.paths.insert(pattern, paths);
@@ -108,7 +115,10 @@ impl Hosts {
                 let component =
                     Located { value: path.join(format!("{name}.wasm")), place: place.clone() };
                 apps.insert(app_name.clone(), app(component));
-                route.insert(Paths::all(app_name));
+                route.insert(Paths::all(Route::to_app(app_name)));
+                if let Some(policy) = self.policies.get(&HostPattern::Wildcard(domain.clone())) {
+                    self.policies.insert(HostPattern::Exact(host), policy.clone());
+                }
             }
         }
         warnings
@@ -150,36 +160,26 @@ pub(super) fn by_pattern<'a, T>(
     found
 }
 
-fn target(value: &Value<'_>, pattern: &HostPattern, declared: &[&str]) -> Option<Target> {
+fn target(
+    value: &Value<'_>,
+    pattern: &HostPattern,
+    declared: &[&str],
+    https: bool,
+) -> Option<(Target, Policy)> {
     if value.text().is_some() {
-        return app(value, declared).map(|app| Target::Paths(Paths::all(app)));
+        let route = route(value, declared)?;
+        return Some((Target::Paths(Paths::all(route)), Policy::default()));
     }
 
-    let table = value.as_table(TARGET, "write the name of an app")?;
-    match table.first() {
+    let mut table = value.as_table(TARGET, "write the name of an app")?;
+    let policy = policy(&mut table, pattern, https);
+    let target = match table.first() {
         Some(first) if first.starts_with('/') => paths(table, declared).map(Target::Paths),
         Some(_) => folder(table, value, pattern),
-        None => value.expected(TARGET, "write the name of an app"),
-    }
-}
-
-fn app(value: &Value<'_>, declared: &[&str]) -> Option<AppName> {
-    let Some(name) = value.text() else {
-        return value.expected("the name of an app", "write the name of an app below [apps]");
+        None => value
+            .reject("nothing is served here", "add the path prefix \"/\" with the name of an app"),
     };
-    if declared.contains(&name) {
-        // A name that is declared but not valid has been reported where it is declared.
-        return AppName::parse(name);
-    }
-
-    let help = match closest(name, declared.iter().copied()) {
-        Some(known) => format!("did you mean {}?", quoted(known)),
-        None if AppName::parse(name).is_some() => {
-            format!("add [apps.{name}] with its component, or name another app")
-        }
-        None => "write the name of an app below [apps]".to_owned(),
-    };
-    value.reject(format!("no app is named {}", quoted(name)), help)
+    Some((target?, policy))
 }
 
 fn folder(table: Table<'_>, value: &Value<'_>, pattern: &HostPattern) -> Option<Target> {
@@ -208,10 +208,10 @@ fn paths(mut table: Table<'_>, declared: &[&str]) -> Option<Paths> {
         return None;
     }
 
-    let mut prefixes: Vec<(String, AppName)> = Vec::new();
+    let mut prefixes: Vec<(String, Route)> = Vec::new();
     let mut complete = true;
     for (text, value) in entries {
-        let app = app(&value, declared);
+        let route = route(&value, declared);
         let prefix = match normalise(text) {
             Ok(prefix) if prefixes.iter().any(|(other, _)| *other == prefix) => value.reject(
                 format!("the prefix `{prefix}` is given twice"),
@@ -220,7 +220,7 @@ fn paths(mut table: Table<'_>, declared: &[&str]) -> Option<Paths> {
             Ok(prefix) => Some(prefix),
             Err((message, help)) => value.reject(message, help),
         };
-        match prefix.zip(app) {
+        match prefix.zip(route) {
             Some(entry) => prefixes.push(entry),
             None => complete = false,
         }

@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::acme::acme;
+use super::admin::admin;
 use super::app::{App, AppName};
 use super::clients::{clients, compile};
 use super::hosts::{Hosts, by_pattern};
 use super::paths::Paths;
 use super::pattern::HostPattern;
-use super::problem::{Place, Problems};
+use super::problem::{Place, Problem, Problems};
 use super::process::{log, server};
 use super::read::{Source, Table};
 use super::settings::{Settings, named_app, required_path, settings};
 use super::syntax::parse;
-use super::{CertificateFiles, Config};
+use super::tls::tls;
+use super::traces::{Traces, traces};
+use super::{Admin, CertificateFiles, Config, Log, Server, files};
 
 /// A manifest larger than this is some other file.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -38,6 +43,28 @@ impl Config {
             place.problem("a manifest is UTF-8 text, and this is not")
         })?;
         from_text(path, absolute, text)
+    }
+}
+
+impl Admin {
+    /// Where the server of the manifest at `path` is asked, whatever is wrong with the rest of it:
+    /// who asks may want to know just that.
+    pub fn of_manifest(path: &Path) -> Result<Admin, Problems> {
+        let unreadable = |error: io::Error| {
+            Place::file(path).problem(format!("cannot read the manifest: {error}"))
+        };
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let bytes = read_bounded(&absolute).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let source = Source::new(path, &dir, &text);
+        let tree = parse(&source, &text)?;
+        let mut root = source.root(tree.get_ref());
+        let server = root.section("server", server);
+        let admin = root.section("admin", |table| admin(table, &server));
+        let is_own = |problem: &Problem| problem.place.key.starts_with("admin");
+        let problems: Vec<_> = source.into_problems().into_iter().filter(is_own).collect();
+        if problems.is_empty() { Ok(admin) } else { Err(Problems(problems)) }
     }
 }
 
@@ -68,6 +95,11 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     let clients = root.section("clients", clients);
     let compile = root.section("compile", compile);
     let log = root.section("log", log);
+    let admin = root.section("admin", |table| admin(table, &server));
+    let traces = root.take("traces", |value| {
+        let table = value.as_table("a table", "write [traces]")?;
+        table.read(|table| traces(table, &server.proxies))
+    });
     let defaults = root.section("defaults", |table| {
         table.take("component", |value| {
             value.reject::<()>(
@@ -84,27 +116,75 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
             entries.iter().filter_map(|(name, value)| named_app(name, value, &defaults)).collect();
         (apps, declared)
     });
-    let mut hosts = root.section("hosts", |table| Hosts::read(table, &declared));
-    let certificates = root.section("tls", |table| table.section("certificates", certificates));
+    // What is wrong with the addresses has been told then.
+    let https = !server.https.is_empty() || server.http.is_empty();
+    let mut hosts = root.section("hosts", |table| Hosts::read(table, &declared, https));
+    let (tls, certificates, acme) = root.section("tls", |table| {
+        let certificates = table.section("certificates", certificates);
+        let acme = table.take("acme", |value| {
+            value.as_table("a table", "write [tls.acme]").and_then(|table| table.read(acme))
+        });
+        (tls(table), certificates, acme)
+    });
 
+    let writes = (&log, &admin, traces.as_ref());
+    let secrets = secrets(&path, &server, writes, &hosts, &certificates);
+    let no_folders = files::check(root, &hosts, &secrets);
     let mut warnings = unused(&apps, &hosts);
+    warnings.extend(server.proxies.warnings());
+    warnings.extend(admin.warning());
+    warnings.extend(traces.as_ref().and_then(Traces::warning));
+    warnings.extend(no_folders);
     warnings.extend(hosts.expand(root, &mut apps, |component| defaults.clone().app(component)));
 
     let mut folders: Vec<_> = hosts.folders.into_iter().map(|folder| folder.path).collect();
     folders.sort();
     folders.dedup();
-    Config {
+    let mut config = Config {
         path,
         server,
         clients,
         compile,
         log,
+        admin,
+        traces: traces.map(Arc::new),
         apps,
         hosts: hosts.paths,
+        policies: hosts.policies,
         folders,
+        tls,
         certificates,
+        acme,
         warnings,
-    }
+    };
+    config.warnings.extend(dev(&config.apps));
+    config.warnings.extend(config.acme_warnings());
+    config
+}
+
+/// What no folder of files for clients may hold or lie in, each with what it is.
+fn secrets<'a>(
+    manifest: &'a Path,
+    server: &'a Server,
+    (log, admin, traces): (&'a Log, &'a Admin, Option<&'a Traces>),
+    hosts: &'a Hosts,
+    certificates: &'a BTreeMap<HostPattern, CertificateFiles>,
+) -> Vec<(&'a Path, &'static str)> {
+    let mut secrets = vec![
+        (manifest, "the manifest"),
+        (server.state_dir.as_path(), "`state_dir`, and private keys with it"),
+    ];
+    secrets.extend(log.dir.as_deref().map(|dir| (dir, "the log")));
+    secrets.extend(admin.secrets());
+    let headers = traces.and_then(|traces| traces.headers_file.as_ref());
+    secrets.extend(headers.map(|file| (file.value.as_path(), "the headers of [traces]")));
+    let keys = certificates.values().map(|files| files.key.value.as_path());
+    secrets.extend(keys.map(|key| (key, "a private key")));
+    let duties =
+        hosts.paths.values().flat_map(Paths::iter).filter_map(|(_, it)| it.duties.as_ref());
+    let users = duties.filter_map(|duties| duties.users_file());
+    secrets.extend(users.map(|file| (file.value.as_path(), "users' passwords")));
+    secrets
 }
 
 fn certificates(table: &mut Table<'_>) -> BTreeMap<HostPattern, CertificateFiles> {
@@ -120,10 +200,20 @@ fn certificates(table: &mut Table<'_>) -> BTreeMap<HostPattern, CertificateFiles
     })
 }
 
+/// Apps whose error pages tell their clients what only their developers should know.
+fn dev(apps: &BTreeMap<AppName, App>) -> Option<String> {
+    let shown = apps.iter().filter(|(_, app)| app.dev).map(|(name, _)| name.as_str());
+    let shown: Vec<_> = shown.collect();
+    (!shown.is_empty()).then(|| {
+        let names = shown.join(", ");
+        format!("`dev` is on for {names}: error pages show every client how these fail")
+    })
+}
+
 /// Apps that no host leads to, and a manifest without hosts: not wrong, and not likely meant.
 fn unused(apps: &BTreeMap<AppName, App>, hosts: &Hosts) -> Vec<String> {
     let used: BTreeSet<&AppName> =
-        hosts.paths.values().flat_map(Paths::iter).map(|(_, app)| app).collect();
+        hosts.paths.values().flat_map(Paths::iter).filter_map(|(_, route)| route.app()).collect();
     let unused = apps.keys().filter(|name| !used.contains(name));
     let unused = unused.map(|name| format!("the app {name} has no host, so nothing reaches it"));
 

@@ -3,42 +3,69 @@
 //! The TOML shape and its errors stay inside this module; what the files it
 //! names contain is for `guest` and `server` to judge.
 
+mod acme;
+mod admin;
 mod app;
 mod clients;
+mod differences;
+mod duties;
+mod files;
 mod folder;
 mod host;
 mod hosts;
+mod listen;
 mod manifest;
 mod origin;
 mod paths;
 mod pattern;
+mod peers;
+mod policy;
 mod problem;
 mod process;
+mod profile;
 #[cfg(test)]
 mod properties;
 mod read;
+mod route;
 mod settings;
 mod suggest;
 mod syntax;
+mod tls;
+mod traces;
 mod units;
 mod values;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use app::{App, AppName, Limits, Profile};
+pub use acme::{
+    ACME_HOSTS_MAX, Acme, Challenge, Dns, DnsEditor, ExternalAccount, TsigAlgorithm, TsigKey,
+};
+pub use admin::{Admin, AdminTcp};
+pub use app::{App, AppName, Limits};
 pub use clients::{Clients, Compile};
+pub use differences::{Difference, DifferenceKind};
+pub use duties::{BasicAuth, Coding, Cors, CorsOrigins, Duties, HeaderRules, RateLimit};
+pub use files::{Files, Missing};
 pub use host::Host;
+pub use listen::ListenAddress;
 #[cfg(any(fuzzing, test))]
 pub(crate) use manifest::from_text as manifest_from_text;
 pub use origin::{Origin, OriginScheme};
 pub use paths::Paths;
 pub use pattern::{HostPattern, InvalidHost};
+pub use peers::{ForwardedHeader, Peer, Peers, Proxies};
+pub use policy::{ClientAuth, Policy};
 pub use problem::{Located, Place, Problem, Problems};
+pub use profile::{Profile, When};
+pub use route::{Redirect, Respond, Route, Target};
+pub use tls::{Tls, TlsVersion};
+pub(crate) use traces::header as trace_header;
+pub use traces::{Traces, TrustParent};
 pub(crate) use units::{duration_text, size_text};
 
 /// Where the manifest is looked for when the command line names none, in this order.
@@ -53,15 +80,23 @@ pub struct Config {
     pub clients: Clients,
     pub compile: Compile,
     pub log: Log,
+    pub admin: Admin,
+    /// Shared with each request that is traced. Absent: none is.
+    pub traces: Option<Arc<Traces>>,
     /// By name. A component found in a folder is an app named after its host.
     pub apps: BTreeMap<AppName, App>,
-    /// Which app answers where. A folder's wildcard is here with no paths, the
+    /// Which route answers where. A folder's wildcard is here with no paths, the
     /// hosts of its components as exact ones.
     pub hosts: BTreeMap<HostPattern, Paths>,
+    /// What the entries of `hosts` ask for, where they ask for anything.
+    pub policies: BTreeMap<HostPattern, Policy>,
     /// Folders whose `.wasm` files are served as hosts, for the watch; absolute.
     pub folders: Vec<PathBuf>,
+    pub tls: Tls,
     /// Certificates given by the operator.
     pub certificates: BTreeMap<HostPattern, CertificateFiles>,
+    /// The authority that other certificates come from. Absent: they are the local CA's.
+    pub acme: Option<Acme>,
     /// What is likely not meant, in words: files in folders that are not
     /// served, and apps without a host. Compared as well, so that a file
     /// dropped under an impossible name is answered with a log line.
@@ -72,12 +107,18 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// For plain HTTP; empty where only `https` is given.
-    pub http: Vec<SocketAddr>,
+    pub http: Vec<ListenAddress>,
     /// For HTTPS; empty where only `http` is given.
-    pub https: Vec<SocketAddr>,
+    pub https: Vec<ListenAddress>,
+    /// Shared with each connection, which begins and is counted as they were when it came.
+    pub proxies: Arc<Proxies>,
+    /// Whether HTTP/3 is served as well, over UDP on the addresses of `https`.
+    pub h3: bool,
     /// Absolute.
     pub state_dir: PathBuf,
     pub drain_timeout: Duration,
+    /// How long a process that is to take over may take to load everything.
+    pub upgrade_timeout: Duration,
     /// Bytes that all instances of all apps may take together. Absent: a part of what the
     /// machine, or the control group, has.
     pub memory: Option<u64>,
@@ -153,12 +194,28 @@ impl Config {
         }
     }
 
+    /// The app that `name` is likely meant to be.
+    pub fn app_like(&self, name: &str) -> Option<&str> {
+        suggest::closest(name, self.apps.keys().map(AppName::as_str))
+    }
+
+    /// Hosts that `host` is likely meant to be, closest first, at most so many.
+    pub fn hosts_like(&self, host: &Host, most: usize) -> Vec<String> {
+        let exact = self.hosts.keys().filter_map(|pattern| match pattern {
+            HostPattern::Exact(host) => Some(host.as_str()),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        });
+        let near = suggest::close(host.as_str(), exact.collect(), most);
+        near.into_iter().map(str::to_owned).collect()
+    }
+
     /// The keys in which `new` differs and that are read at the start only.
     pub fn changes_needing_restart(&self, new: &Config) -> Vec<String> {
         let (server, log) = (&self.server, &self.log);
         let changes = [
             ("server.http", server.http != new.server.http),
             ("server.https", server.https != new.server.https),
+            ("server.h3", server.h3 != new.server.h3),
             ("server.state_dir", server.state_dir != new.server.state_dir),
             ("log.dir", log.dir != new.log.dir),
             ("log.format", log.format != new.log.format),
@@ -166,6 +223,7 @@ impl Config {
             ("log.rotation", log.rotation != new.log.rotation),
             ("log.keep", log.keep != new.log.keep),
             ("log.max_total_size", log.max_total_size != new.log.max_total_size),
+            ("admin", self.admin != new.admin),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }

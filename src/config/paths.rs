@@ -1,6 +1,6 @@
-//! Which app answers which path of a host.
+//! Which route answers which path of a host.
 
-use super::AppName;
+use super::Route;
 
 /// Path prefixes of one host, longest first; `/` is one of them or nothing else matches.
 ///
@@ -13,36 +13,53 @@ use super::AppName;
 /// A host served from a folder has no prefix at all: the names below it that no
 /// file answers for are not found, whatever `*` is mapped to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Paths(Vec<(String, AppName)>);
+pub struct Paths<T = Route>(Vec<(String, T)>);
 
 impl Paths {
-    /// Every path to one app.
-    pub(super) fn all(app: AppName) -> Paths {
-        Paths(vec![("/".to_owned(), app)])
+    /// Whether a route of `prefix` could answer for `path`.
+    pub fn prefix_matches(prefix: &str, path: &str) -> bool {
+        matches(prefix, path)
+    }
+}
+
+impl<T> Paths<T> {
+    /// Every path to one route.
+    pub(super) fn all(route: T) -> Paths<T> {
+        Paths(vec![("/".to_owned(), route)])
     }
 
-    /// No path to any app.
-    pub(super) fn none() -> Paths {
+    /// No path to any route.
+    pub(super) fn none() -> Paths<T> {
         Paths(Vec::new())
     }
 
     /// Prefixes as [`normalise`] returns them, no two alike, in any order.
-    pub(super) fn new(mut prefixes: Vec<(String, AppName)>) -> Paths {
+    pub(super) fn new(mut prefixes: Vec<(String, T)>) -> Paths<T> {
         prefixes.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
         Paths(prefixes)
     }
 
-    /// The app whose prefix is the longest that matches `path` on segment boundaries.
+    /// The route whose prefix is the longest that matches `path` on segment boundaries.
     ///
     /// `path` is the request's path without its query. `/` matches whatever
     /// there is, also the `*` of `OPTIONS *`.
-    pub fn find(&self, path: &str) -> Option<&AppName> {
-        self.0.iter().find(|(prefix, _)| matches(prefix, path)).map(|(_, app)| app)
+    pub fn find(&self, path: &str) -> Option<&T> {
+        self.0.iter().find(|(prefix, _)| matches(prefix, path)).map(|(_, route)| route)
     }
 
-    /// The prefixes and their apps, longest first; without a trailing `/` but for `/` itself.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &AppName)> {
-        self.0.iter().map(|(prefix, app)| (prefix.as_str(), app))
+    /// The route of exactly this prefix.
+    pub fn get(&self, prefix: &str) -> Option<&T> {
+        self.0.iter().find(|(other, _)| other == prefix).map(|(_, route)| route)
+    }
+
+    /// The prefixes and their routes, longest first; without a trailing `/` but for `/` itself.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(prefix, route)| (prefix.as_str(), route))
+    }
+
+    /// The same prefixes with what `make` makes of each and its route.
+    pub fn map<U>(&self, mut make: impl FnMut(&str, &T) -> U) -> Paths<U> {
+        Paths(self.0.iter().map(|(prefix, route)| (prefix.clone(), make(prefix, route))).collect())
     }
 }
 
@@ -103,15 +120,13 @@ fn percent_encoded(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn paths(prefixes: &[(&str, &str)]) -> Paths {
-        let entry = |(prefix, app): &(&str, &str)| {
-            (normalise(prefix).unwrap(), AppName::parse(app).unwrap())
-        };
+    fn paths(prefixes: &[(&str, &'static str)]) -> Paths<&'static str> {
+        let entry = |(prefix, route): &(&str, &'static str)| (normalise(prefix).unwrap(), *route);
         Paths::new(prefixes.iter().map(entry).collect())
     }
 
-    fn find<'a>(paths: &'a Paths, path: &str) -> Option<&'a str> {
-        paths.find(path).map(AppName::as_str)
+    fn find(paths: &Paths<&'static str>, path: &str) -> Option<&'static str> {
+        paths.find(path).copied()
     }
 
     #[test]

@@ -59,6 +59,20 @@ impl HostPattern {
     }
 }
 
+impl Host {
+    /// What can be said of this host, closest first.
+    pub fn patterns(&self) -> impl Iterator<Item = HostPattern> {
+        let parent = self.parent().and_then(Host::from_authority);
+        [
+            Some(HostPattern::Exact(self.clone())),
+            parent.map(HostPattern::Wildcard),
+            Some(HostPattern::Any),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 impl InvalidHost {
     fn new(message: impl Into<String>, help: impl Into<Option<String>>) -> InvalidHost {
         InvalidHost { message: message.into(), help: help.into() }

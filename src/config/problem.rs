@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, and where: shown to the operator as it is.
 
+use std::cmp::Ordering;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -60,6 +61,20 @@ impl<T: PartialEq> PartialEq for Located<T> {
     fn eq(&self, other: &Self) -> bool {
         // An edit that only moves a value to another line is no change.
         self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Located<T> {}
+
+impl<T: Ord> PartialOrd for Located<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> Ord for Located<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.value.cmp(&other.value)
     }
 }
 

@@ -1,9 +1,11 @@
 //! `[server]` and `[log]`: what the whole process shares.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::listen::ListenAddress;
+use super::peers::proxies;
 use super::problem::Located;
 use super::read::Table;
 use super::settings::{MAX_KEPT_FILES, MAX_NODE_MEMORY, MAX_TIMEOUT, MAX_TOTAL_SIZE, count};
@@ -15,26 +17,29 @@ const MIN_SERVER_MEMORY: u64 = 16 << 20;
 
 /// Reads `[server]`.
 pub(super) fn server(table: &mut Table<'_>) -> Server {
-    let everywhere = |port| vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)];
-
     // Who names one kind of listener wants no other.
     let (http, https) = if table.has("http") || table.has("https") {
         listeners(table)
     } else {
-        (everywhere(8080), everywhere(8443))
+        (vec![ListenAddress::everywhere(8080)], vec![ListenAddress::everywhere(8443)])
     };
     Server {
+        h3: h3(table, &https),
         http,
         https,
+        proxies: Arc::new(proxies(table)),
         state_dir: directory(table, "state_dir", "state"),
         drain_timeout: table
             .take("drain_timeout", |v| v.duration(MAX_TIMEOUT))
             .unwrap_or(Duration::from_secs(30)),
+        upgrade_timeout: table
+            .take("upgrade_timeout", |v| v.duration(MAX_TIMEOUT))
+            .unwrap_or(Duration::from_secs(600)),
         memory: table.take("memory", |value| value.size(MIN_SERVER_MEMORY, MAX_NODE_MEMORY)),
     }
 }
 
-fn listeners(table: &mut Table<'_>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+fn listeners(table: &mut Table<'_>) -> (Vec<ListenAddress>, Vec<ListenAddress>) {
     let mut read = |key| match table.has(key) {
         true => table.take(key, |value| value.addresses(MAX_LISTENERS)),
         false => Some(Vec::new()),
@@ -49,16 +54,28 @@ fn listeners(table: &mut Table<'_>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
     }
     let all: Vec<_> = http.iter().chain(&https).collect();
     for (index, address) in all.iter().enumerate() {
-        // Port 0 is another port each time.
-        if address.value.port() != 0 && all[..index].contains(address) {
+        if all[..index].iter().any(|other| address.value.is_taken_by(&other.value)) {
             let problem = address.place.problem(format!("{} is listened on twice", address.value));
             table.source.report(problem.with_help("leave one of them out"));
         }
     }
 
     let addresses =
-        |listeners: Vec<Located<SocketAddr>>| listeners.into_iter().map(|it| it.value).collect();
+        |listeners: Vec<Located<ListenAddress>>| listeners.into_iter().map(|it| it.value).collect();
     (addresses(http), addresses(https))
+}
+
+/// HTTP/3 goes with HTTPS.
+fn h3(table: &mut Table<'_>, https: &[ListenAddress]) -> bool {
+    let is_possible = https.iter().any(|address| address.tcp().is_some());
+    let h3 = table.take("h3", |value| match value.flag()? {
+        true if !is_possible => value.reject(
+            "HTTP/3 is served on the ports of `https`, and there are none",
+            "write https = [\"0.0.0.0:8443\"], or leave h3 out",
+        ),
+        h3 => Some(h3),
+    });
+    h3.unwrap_or(is_possible)
 }
 
 /// Reads `[log]`.

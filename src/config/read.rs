@@ -106,6 +106,21 @@ impl<'a> Table<'a> {
         self.entries.iter().map(|(name, _)| *name).find(|name| closest(name, [key]).is_some())
     }
 
+    /// Takes out, and reports, what is likely meant to be one of `keys`, and is none.
+    pub fn reject_slips(&mut self, keys: &[&'static str]) {
+        for (name, value) in std::mem::take(&mut self.entries) {
+            match closest(name, keys.iter().copied()) {
+                Some(known) if !name.starts_with('/') => {
+                    value.reject::<()>(
+                        format!("unknown key `{name}`"),
+                        format!("did you mean `{known}`?"),
+                    );
+                }
+                _ => self.entries.push((name, value)),
+            }
+        }
+    }
+
     /// The value of `key`, if there is one that `read` accepts.
     pub fn take<T>(
         &mut self,
@@ -115,6 +130,21 @@ impl<'a> Table<'a> {
         self.asked.push(key);
         let at = self.entries.iter().position(|(name, _)| *name == key)?;
         read(&self.entries.remove(at).1)
+    }
+
+    /// The value of `key`, which has to be there; `example` is shown where it is not.
+    pub fn require<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Option<T> {
+        // A slip in the key's name is reported as such, and needs no second report.
+        if !self.has(key) && self.slip_of(key).is_none() {
+            let problem = self.place.problem(format!("`{key}` is missing"));
+            self.source.report(problem.with_help(format!("add {key} = {example}")));
+        }
+        self.take(key, read)
     }
 
     /// What `read` makes of the table under `key`; of an empty one where there is none.

@@ -5,17 +5,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::app::{App, AppName, Limits, Profile};
+use super::app::{App, AppName, Limits};
 use super::origin::Origin;
 use super::problem::Located;
+use super::profile::{Profile, profile};
 use super::read::{Table, Value, quoted};
 
 /// What waits longer than a day waits for ever.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 pub(super) const MAX_KEPT_FILES: usize = 100_000;
 pub(super) const MAX_TOTAL_SIZE: u64 = 1 << 50;
-const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
-const MAX_SAMPLE: usize = 1_000_000;
 const MAX_INSTANCES: usize = 4000;
 const MAX_CONCURRENT_PER_INSTANCE: usize = 4096;
 const MAX_REQUESTS_PER_INSTANCE: usize = 1_000_000_000;
@@ -39,6 +38,7 @@ pub(super) struct Settings {
     limits: Limits,
     outbound: BTreeSet<Origin>,
     profile: Option<Profile>,
+    dev: bool,
 }
 
 impl Settings {
@@ -51,6 +51,7 @@ impl Settings {
             limits: self.limits,
             outbound: self.outbound,
             profile: self.profile,
+            dev: self.dev,
         }
     }
 }
@@ -73,6 +74,7 @@ pub(super) fn settings(table: &mut Table<'_>, base: &Settings) -> Settings {
             Some(profile) => profile,
             None => base.profile.clone(),
         },
+        dev: table.take("dev", |value| value.flag()).unwrap_or(base.dev),
     }
 }
 
@@ -153,38 +155,6 @@ fn environment(value: &Value<'_>) -> Option<BTreeMap<String, String>> {
     Some(table.entries().into_iter().filter_map(variable).collect())
 }
 
-/// A profile, or `false` for none where the defaults have one.
-fn profile(value: &Value<'_>, base: Option<&Profile>) -> Option<Option<Profile>> {
-    if value.value.as_bool() == Some(false) {
-        return Some(None);
-    }
-
-    let help = "write { } for a profile with the default settings, or false for none";
-    let table = value.as_table("a table such as { sample = \"1/100\" }", help)?;
-    Some(Some(table.read(|table| {
-        let base = base.cloned().unwrap_or_else(|| Profile {
-            interval: Duration::from_millis(1),
-            sample: count(100),
-            dir: table.source.dir.join("profiles"),
-            max_files: count(200),
-            max_total_size: 64 << 20,
-        });
-        Profile {
-            interval: table
-                .take("interval", |v| v.duration(MAX_SAMPLE_INTERVAL))
-                .unwrap_or(base.interval),
-            sample: table.take("sample", |value| value.one_in(MAX_SAMPLE)).unwrap_or(base.sample),
-            dir: table.take("dir", |value| value.path("profiles")).unwrap_or(base.dir),
-            max_files: table
-                .take("max_files", |value| value.count(MAX_KEPT_FILES))
-                .unwrap_or(base.max_files),
-            max_total_size: table
-                .take("max_total_size", |v| v.size(1, MAX_TOTAL_SIZE))
-                .unwrap_or(base.max_total_size),
-        }
-    })))
-}
-
 /// Reads one of `[apps]`.
 pub(super) fn named_app(
     name: &str,
@@ -215,14 +185,7 @@ pub(super) fn required_path(
     key: &'static str,
     example: &str,
 ) -> Option<Located<PathBuf>> {
-    if !table.has(key) {
-        let problem = table.place.problem(format!("`{key}` is missing"));
-        // A slip in the key's name is reported as such, and needs no second report.
-        if table.slip_of(key).is_none() {
-            table.source.report(problem.with_help(format!("add {key} = {}", quoted(example))));
-        }
-    }
-    table.take(key, |value| value.located_path(example))
+    table.require(key, &quoted(example), |value| value.located_path(example))
 }
 
 /// A default that is a count.

@@ -24,6 +24,17 @@ pub(super) fn closest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// Those that `word` is most likely meant to be, closest first, at most so many.
+pub(super) fn close<'a>(word: &str, candidates: Vec<&'a str>, most: usize) -> Vec<&'a str> {
+    let (mut left, mut found) = (candidates, Vec::new());
+    while found.len() < most {
+        let Some(next) = closest(word, left.iter().copied()) else { break };
+        left.retain(|candidate| *candidate != next);
+        found.push(next);
+    }
+    found
+}
+
 /// How many letters must be added, left out or replaced, the edit distance of Levenshtein.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

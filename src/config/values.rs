@@ -1,13 +1,14 @@
 //! Readers of single values: each says what it expected, with an example, and what it found.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::StatusCode;
 use toml::de::{DeInteger, DeValue};
 
+use super::listen::{ListenAddress, listen_address};
 use super::origin::Origin;
 use super::problem::Located;
 use super::read::{Value, enumerated, quoted};
@@ -112,6 +113,20 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// `true` or `false`.
+    pub fn flag(&self) -> Option<bool> {
+        match self.value.as_bool() {
+            Some(flag) => Some(flag),
+            None => self.expected("true or false", "write it without quotes"),
+        }
+    }
+
+    /// The status code that this number is, where it is one.
+    pub fn code(&self) -> Option<StatusCode> {
+        let number = u16::try_from(self.integer()?).ok()?;
+        StatusCode::from_u16(number).ok()
+    }
+
     /// A fraction such as `1/100`, as the number below the line.
     pub fn one_in(&self, most: usize) -> Option<NonZeroUsize> {
         let what = format!("a fraction from \"1/1\" to \"1/{most}\"");
@@ -185,7 +200,7 @@ impl<'a> Value<'a> {
     }
 
     /// Addresses to listen on, at most so many.
-    pub fn addresses(&self, most: usize) -> Option<Vec<Located<SocketAddr>>> {
+    pub fn addresses(&self, most: usize) -> Option<Vec<Located<ListenAddress>>> {
         let example = self
             .text()
             .map_or("[\"0.0.0.0:8080\"]".to_owned(), |text| format!("[{}]", quoted(text)));
@@ -198,7 +213,7 @@ impl<'a> Value<'a> {
         }
         all(items
             .iter()
-            .map(|item| Some(Located { value: item.address()?, place: item.place.clone() })))
+            .map(|item| Some(Located { value: listen_address(item)?, place: item.place.clone() })))
     }
 
     /// Origins that may be reached, at most so many.
@@ -219,27 +234,8 @@ impl<'a> Value<'a> {
         all(origins).map(BTreeSet::from_iter)
     }
 
-    fn address(&self) -> Option<SocketAddr> {
-        let text = self.text();
-        if let Some(address) = text.and_then(|text| text.parse().ok()) {
-            return Some(address);
-        }
-
-        // A name is no address: what it resolves to may change, and a listener does not.
-        let port = match (text, self.integer()) {
-            (Some(text), _) => text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()),
-            (None, number) => number.and_then(|port| u16::try_from(port).ok()),
-        };
-        let ip = if text.is_some_and(|text| text.starts_with("localhost")) {
-            "127.0.0.1"
-        } else {
-            "0.0.0.0"
-        };
-        let help = format!("write \"{ip}:{}\"", port.unwrap_or(8080));
-        self.expected("an IP address and a port such as \"0.0.0.0:8080\"", help)
-    }
-
-    fn integer(&self) -> Option<i64> {
+    /// The number, if it is a whole one.
+    pub fn integer(&self) -> Option<i64> {
         let number: &DeInteger = self.value.as_integer()?;
         // What is beyond 64 bits is beyond every limit here as well.
         Some(i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX))

@@ -1,5 +1,8 @@
 //! Waits for a hint, reloads, logs the outcome; forever.
 
+mod asked;
+mod changes;
+mod history;
 mod manifest;
 mod reload;
 mod watch;
@@ -13,7 +16,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use crate::shutdown::Shutdown;
-pub use reload::{Outcome, Reloader};
+use crate::stats;
+use asked::Waiting;
+pub use asked::{Asked, Told};
+pub use changes::{AppChange, Changes};
+pub use history::{Entry, History, Verdict};
+pub use reload::{Outcome, Reloader, Swap};
 use watch::Watch;
 
 /// A hint may be lost; what changed is found this much later at the latest.
@@ -36,6 +44,8 @@ pub struct Hint(Arc<Inner>);
 struct Inner {
     given: Notify,
     asked: AtomicBool,
+    /// Who wants to know what the next look came to.
+    waiting: Waiting,
 }
 
 impl Hint {
@@ -47,6 +57,13 @@ impl Hint {
     pub fn ask(&self) {
         self.0.asked.store(true, Ordering::Relaxed);
         self.give();
+    }
+
+    /// The same, and what is returned tells the outcome for the files as they are now.
+    pub fn ask_and_wait(&self) -> Asked {
+        let asked = self.0.waiting.add();
+        self.ask();
+        asked
     }
 
     /// Resolves at the next hint, or at once if one was given since the last.
@@ -62,18 +79,19 @@ impl Hint {
 /// Keeps what runs in step with the files until shutdown begins, and lets idle instances go then.
 ///
 /// `hint` is how others, such as SIGHUP, ask for a look.
-pub async fn run(mut reloader: Reloader, hint: Hint, shutdown: Shutdown) {
+pub async fn run(mut reloader: Reloader, hint: Hint, history: Arc<History>, shutdown: Shutdown) {
     tokio::select! {
         () = shutdown.begun() => {}
-        () = follow(&mut reloader, hint) => {}
+        () = follow(&mut reloader, hint, &history) => {}
     }
     reloader.evict();
 }
 
-async fn follow(reloader: &mut Reloader, hint: Hint) {
+async fn follow(reloader: &mut Reloader, hint: Hint, history: &History) {
     let mut watch = Watch::start(hint.clone());
     let mut next = Instant::now() + RESCAN;
     let mut asked = false;
+    let mut waiting = Vec::new();
     loop {
         if watch.follow(&reloader.current().load().config) {
             next = Instant::now();
@@ -88,15 +106,34 @@ async fn follow(reloader: &mut Reloader, hint: Hint) {
         }
         // What was asked for is answered once nothing is half written any more.
         asked |= hint.take_asked();
+        waiting.extend(hint.0.waiting.take());
         let outcome = reloader.reload(asked).await;
         next = Instant::now() + if outcome.look_again { RETRY } else { RESCAN };
+        // Who reads of it in the log finds it here.
+        if let Some(entry) = history.add(&outcome) {
+            counted(entry.verdict).inspect(|it| reloader.stats().reloads.count(*it));
+            waiting.iter_mut().for_each(|it: &mut asked::Waiter| it.saw(&entry));
+        }
         report(&outcome);
+        if !outcome.look_again && !outcome.compiling {
+            waiting.drain(..).for_each(asked::Waiter::tell);
+        }
         if asked && !outcome.look_again {
             asked = false;
             if outcome.swap.is_none() && outcome.problems.is_empty() {
                 info!("nothing changed");
             }
         }
+    }
+}
+
+/// The same, as it is counted. None for the start, which is no reload.
+fn counted(verdict: Verdict) -> Option<stats::Verdict> {
+    match verdict {
+        Verdict::Started => None,
+        Verdict::Applied => Some(stats::Verdict::Applied),
+        Verdict::Partial => Some(stats::Verdict::Partial),
+        Verdict::Refused => Some(stats::Verdict::Refused),
     }
 }
 

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::changes::Changes;
 use super::manifest::ManifestFile;
-use crate::certificates::{Certificates, Renewed};
-use crate::config::{CertificateFiles, Config, Problem};
-use crate::generation::{App, Builder, Current, Generation};
+use crate::certificates::Certificates;
+use crate::config::{CertificateFiles, Config, Policy, Problem};
+use crate::generation::{App, Builder, Credentials, Current, Generation};
 use crate::settle::{SETTLE, changed_within};
+use crate::stats::Stats;
 use crate::systemd;
+use crate::users::{UserFiles, users_files};
 
 /// Retired apps whose idle instances are kept for the case that the change is taken back.
 const MAX_RETIRED: usize = 32;
@@ -27,7 +30,7 @@ pub struct Reloader {
     retired: Vec<Arc<App>>,
     /// Retired apps that are not kept warm any more, until their last instances are gone.
     leaving: Vec<Arc<App>>,
-    /// What was last said about the manifest or the certificates: said once.
+    /// What was last said about the manifest and the files of credentials: said once.
     said: String,
     /// What is wrong with them now, and since when.
     wrong: (String, Instant),
@@ -43,6 +46,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// Something may be half written.
     pub look_again: bool,
+    /// A component is being compiled that a later look takes.
+    pub compiling: bool,
 }
 
 /// A generation went, another came.
@@ -53,6 +58,7 @@ pub struct Swap {
     pub apps: usize,
     /// Apps whose instances are not those of before.
     pub changed: usize,
+    pub changes: Changes,
     pub elapsed: Duration,
 }
 
@@ -73,6 +79,11 @@ impl Reloader {
             said: String::new(),
             wrong: (String::new(), Instant::now()),
         }
+    }
+
+    /// Where reloads are counted.
+    pub fn stats(&self) -> &Stats {
+        self.builder.stats()
     }
 
     pub fn current(&self) -> &Current {
@@ -105,11 +116,11 @@ impl Reloader {
             outcome.look_again = true;
             return outcome;
         }
-        let (config, certificates) = match read {
+        let (config, credentials) = match read {
             Read::Usable(config, renewed, taken) => {
                 self.manifest = taken;
                 self.say_once(renewed.problems, &mut outcome);
-                (*config, renewed.certificates)
+                (*config, renewed.credentials)
             }
             Read::Unusable(problems) => {
                 self.say_once(problems, &mut outcome);
@@ -121,8 +132,9 @@ impl Reloader {
         self.free_drained();
         let built = self
             .builder
-            .build(running.number + 1, config, certificates, Some(&running), &self.retired, |_| {})
+            .build(running.number + 1, config, credentials, Some(&running), &self.retired, |_| {})
             .await;
+        outcome.compiling = built.compiling;
         for fault in &built.faults {
             outcome.look_again |= fault.unfinished;
             if !fault.unfinished && (asked || !fault.known) {
@@ -151,6 +163,7 @@ impl Reloader {
         }
 
         systemd::reloading();
+        let changes = Changes::between(&running, &next);
         let number = next.number;
         let apps = next.apps.len();
         let retiring = retiring(&running, &next);
@@ -165,6 +178,7 @@ impl Reloader {
             retired: running.number,
             apps,
             changed,
+            changes,
             elapsed: started.elapsed(),
         });
         outcome
@@ -178,8 +192,7 @@ impl Reloader {
             self.tasks.spawn(async move {
                 let started = Instant::now();
                 pool.emptied().await;
-                let serves = |app: &Arc<App>| app.pool.as_ref().is_some_and(|it| it.is(&pool));
-                if current.load().apps.values().any(serves) {
+                if current.load().has(&pool) {
                     // The change was taken back; it is merely idle.
                     return;
                 }
@@ -252,24 +265,57 @@ enum Read {
     Unfinished,
 }
 
-/// Reads the manifest and the certificates.
+/// Credentials read again, and what is wrong with files whose former content is kept.
+struct Renewed {
+    credentials: Credentials,
+    problems: Vec<Problem>,
+}
+
+impl Renewed {
+    fn read(running: &Generation, config: &Config) -> Result<Renewed, Vec<Problem>> {
+        let certificates = Certificates::renew(&running.certificates, &running.config, config);
+        let users = UserFiles::renew(&running.users, config);
+        match (certificates, users) {
+            (Ok(certificates), Ok(users)) => Ok(Renewed {
+                problems: [certificates.problems, users.problems].concat(),
+                credentials: Credentials {
+                    certificates: certificates.certificates,
+                    users: users.users,
+                },
+            }),
+            (certificates, users) => {
+                let refused = [certificates.err(), users.err()];
+                Err(refused.into_iter().flatten().flatten().collect())
+            }
+        }
+    }
+}
+
+/// Reads the manifest, the certificates and the users.
 fn read(manifest: &ManifestFile, running: &Generation) -> Read {
     let Some(taken) = manifest.look() else {
         return Read::Unfinished;
     };
     let path = taken.path();
     let config = match Config::load(path) {
+        _ if !taken.is_unchanged() => return Read::Unfinished,
         Ok(config) => config,
         Err(_) if changed_within(path, SETTLE) => return Read::Unfinished,
         Err(problems) => return Read::Unusable(problems.0),
     };
-    let renewed = Certificates::renew(&running.certificates, &running.config, &config);
+    let renewed = Renewed::read(running, &config);
     let is_clean = renewed.as_ref().is_ok_and(|renewed| renewed.problems.is_empty());
     // A certificate and its key are two files, and one is there before the other.
     let is_fresh = |pair: &CertificateFiles| {
         [&pair.cert, &pair.key].iter().any(|file| changed_within(&file.value, SETTLE))
     };
-    if !is_clean && config.certificates.values().any(is_fresh) {
+    let is_fresh_ca = |policy: &Policy| {
+        policy.client_auth.iter().any(|auth| changed_within(&auth.ca.value, SETTLE))
+    };
+    let is_fresh = config.certificates.values().any(is_fresh)
+        || config.policies.values().any(is_fresh_ca)
+        || users_files(&config).any(|file| changed_within(&file.value, SETTLE));
+    if !is_clean && is_fresh {
         return Read::Unfinished;
     }
     match renewed {
@@ -283,7 +329,7 @@ fn refused(running: &Config, next: &Config) -> Vec<String> {
     running
         .changes_needing_restart(next)
         .into_iter()
-        .map(|key| format!("{key} changed in the manifest and is not applied: it needs a restart"))
+        .map(|key| format!("{key} changed in the manifest and is not applied: it needs a restart, or an upgrade"))
         .collect()
 }
 

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::Hint;
 use crate::config::Config;
+use crate::users::users_files;
 
 /// Directories watched at the most; the others are found by the rescan.
 const MAX_DIRECTORIES: usize = 4096;
@@ -90,7 +91,11 @@ fn directories(config: &Config) -> BTreeMap<PathBuf, (u64, u64)> {
     let components = config.apps.values().map(|app| &app.component.value);
     let certificates =
         config.certificates.values().flat_map(|files| [&files.cert.value, &files.key.value]);
-    for file in [&config.path].into_iter().chain(components).chain(certificates) {
+    let users = users_files(config).map(|file| &file.value);
+    let authorities = config.policies.values().filter_map(|policy| policy.client_auth.as_ref());
+    let authorities = authorities.map(|auth| &auth.ca.value);
+    let files = components.chain(certificates).chain(users).chain(authorities);
+    for file in [&config.path].into_iter().chain(files) {
         add_parent(&mut found, file);
         // A link's own directory is not where its content changes.
         if let Ok(target) = fs::canonicalize(file)

@@ -1,6 +1,7 @@
 //! Building a generation: what did not change is taken over, what did is made anew.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,14 +13,15 @@ use super::compilations::Compilations;
 use super::files::Files;
 use super::job::{Components, Job};
 use super::tenants::Tenants;
-use super::{App, Generation, Tried};
+use super::{App, Credentials, Generation, Tried};
 use crate::available;
-use crate::certificates::Certificates;
 use crate::config::{AppName, Config, Problem};
+use crate::crashes::Desk;
 use crate::guest::cache::Cache;
 use crate::guest::component::Digest;
 use crate::guest::outbound::Network;
 use crate::guest::{Compiler, Component, Engines};
+use crate::stats::Stats;
 
 /// What generations are built with; one for the whole process.
 pub struct Builder {
@@ -35,6 +37,7 @@ pub struct Builder {
     pub(super) network: Arc<Network>,
     /// What apps keep from one pool to the next.
     pub(super) tenants: Tenants,
+    stats: Arc<Stats>,
 }
 
 /// A new generation, and what is wrong in it.
@@ -61,11 +64,13 @@ pub struct Fault {
 }
 
 impl Builder {
-    /// `cache` keeps compiled code; without it every start compiles everything.
+    /// `cache` keeps compiled code; without it every start compiles everything. `crashes` makes
+    /// bundles of guests that fail.
     pub fn new(
         engines: Arc<Engines>,
         compiler: Compiler,
         cache: Option<Cache>,
+        crashes: Option<Arc<Desk>>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let cache = cache.map(Arc::new);
@@ -79,8 +84,24 @@ impl Builder {
             files: Mutex::default(),
             tried: Mutex::default(),
             network: Network::new(),
-            tenants: Tenants::new(),
+            tenants: Tenants::new(crashes),
+            stats: Stats::new(),
         })
+    }
+
+    /// No guest is to reach this address of ours, whatever its manifest allows.
+    pub fn keep_guests_from(&self, address: SocketAddr) {
+        self.network.forbid(address);
+    }
+
+    /// What apps keep from one generation to the next.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
+    /// What is counted, in every generation.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Builds the generation of `config`, taking over from `running` and from
@@ -89,7 +110,7 @@ impl Builder {
         self: &Arc<Self>,
         number: u64,
         config: Config,
-        certificates: Arc<Certificates>,
+        credentials: Credentials,
         running: Option<&Generation>,
         retired: &[Arc<App>],
         progress: impl Fn(&AppName),
@@ -135,7 +156,9 @@ impl Builder {
         self.lock_tried().retain(|app, _| config.apps.contains_key(app));
         self.tenants.retain(|app| config.apps.contains_key(app));
 
-        let generation = Generation::new(number, config, certificates, apps);
+        let generation = Generation::new(number, config, credentials, apps, &self.stats, running);
+        let hosts = &generation.config.hosts;
+        self.stats.retain(|key| hosts.get(&key.host).is_some_and(|paths| key.is_of(paths)));
         let unchanged = running.is_some_and(|running| {
             let pairs = || running.apps.values().zip(generation.apps.values());
             running.serves_as(&generation) && pairs().all(|(a, b)| Arc::ptr_eq(a, b))

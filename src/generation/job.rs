@@ -13,12 +13,13 @@ use super::compilations::{Compiled, Order};
 use super::tenants::Tenant;
 use super::{App, Tried, blocking};
 use crate::config::{self, AppName};
+use crate::crashes::{self, Witness};
 use crate::guest::component::Digest;
 use crate::guest::outbound::Outbound;
 use crate::guest::profile::Profiler;
 use crate::guest::store::Template;
 use crate::guest::{Component, ComponentError};
-use crate::pool::{Blueprint, Failure, Pool};
+use crate::pool::{Blueprint, Drain, Failure, Pool};
 use crate::settle::SETTLE;
 
 /// Components at hand, so that one file in two apps, or under new settings, is compiled once.
@@ -107,7 +108,7 @@ impl Job {
         // A change that is taken back within the idle timeout finds its instances warm.
         if let Some(warm) = self.retired.iter().find(same) {
             if let Some(pool) = &warm.pool {
-                pool.evict(false);
+                pool.evict(warm.drain.is_on());
             }
             // Its share of the CPU is as the settings have it, also after others were tried.
             self.tenant();
@@ -122,6 +123,7 @@ impl Job {
         match made {
             Ok((component, pool)) => {
                 let app = App {
+                    drain: self.drain(),
                     name: self.name,
                     pool: Some(pool),
                     made_of: Some((component, self.settings)),
@@ -136,7 +138,8 @@ impl Job {
     /// The app as it serves now, while its component is being compiled.
     fn wait(self, digest: Digest) -> Made {
         let order = Order { digest, limits: self.compile };
-        let empty = || App { name: self.name.clone(), pool: None, made_of: None, fault: None };
+        let (name, drain) = (self.name.clone(), self.builder.tenants.drain(&self.name));
+        let empty = || App { name, pool: None, drain, made_of: None, fault: None };
         let app = self.running.clone().unwrap_or_else(|| Arc::new(empty()));
         Made { app, fault: None, awaits: Some(order) }
     }
@@ -211,7 +214,7 @@ impl Job {
     ) -> Result<(Arc<Component>, Pool), ComponentError> {
         let settings = &self.settings;
         let (name, limits) = (self.name.as_str(), &settings.limits);
-        let Tenant { tally, memory, cpu } = self.tenant();
+        let Tenant { tally, memory, cpu, stats, demand, crashes } = self.tenant();
         let network = self.builder.network.clone();
         let outbound = Outbound::new(&settings.outbound, limits, tally.clone(), network);
         let blueprint = Blueprint {
@@ -219,18 +222,27 @@ impl Job {
             template: Template {
                 env: settings.env.clone().into_iter().collect(),
                 args: settings.args.clone(),
+                demand,
                 ..Template::new(name, limits, &tally, outbound, cpu)
             },
             limits: limits.clone(),
+            drain: self.drain(),
             memory,
             profiler: settings.profile.clone().map(|profile| {
                 let writes = self.builder.tasks.clone();
                 Profiler::new(profile, name, self.number, writes, tally.clone())
             }),
+            crashes: crashes.map(|reporter| {
+                let path = settings.component.value.clone();
+                Witness::new(reporter, crashes::Component { path, digest: component.digest })
+            }),
+            dev: settings.dev,
             tally,
+            stats,
             generation: self.number,
             tasks: self.builder.tasks.clone(),
-            count: 0.into(),
+            evicting: false.into(),
+            roster: Default::default(),
         };
         match Pool::prove(blueprint).await {
             Ok(blueprint) => Ok((component, Pool::new(blueprint))),
@@ -239,6 +251,10 @@ impl Job {
             }
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
+    }
+
+    fn drain(&self) -> Arc<Drain> {
+        self.builder.tenants.drain(&self.name)
     }
 
     fn tenant(&self) -> Tenant {
@@ -268,6 +284,7 @@ impl Job {
             return Made::bad(as_it_was.clone(), fault);
         }
         let app = App {
+            drain: self.drain(),
             pool: running.and_then(|app| app.pool.clone()),
             made_of: running.and_then(|app| app.made_of.clone()),
             fault: (!unfinished).then_some(tried),
@@ -291,6 +308,7 @@ impl App {
             Some(_) => Arc::new(Self {
                 name: self.name.clone(),
                 pool: self.pool.clone(),
+                drain: self.drain.clone(),
                 made_of: self.made_of.clone(),
                 fault: None,
             }),

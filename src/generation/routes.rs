@@ -1,60 +1,79 @@
-//! From host and path to app.
+//! From host and path to route.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{App, Route};
+use super::duties::Duties;
+use super::route::Route;
+use super::{App, Found};
 use crate::config::{AppName, Host, HostPattern, Paths};
+use crate::stats::Stats;
+use crate::users::UserFiles;
 
-/// The hosts of a manifest with their apps.
+/// The hosts of a manifest with their routes.
 pub struct Routes {
-    exact: HashMap<Host, Prefixes>,
+    exact: HashMap<Host, Paths<Route>>,
     /// By the domain below which they match one label.
-    wildcard: HashMap<Host, Prefixes>,
-    any: Option<Prefixes>,
-}
-
-/// The paths of one host. Its apps are found by name, so a prefix costs no second table.
-struct Prefixes {
-    paths: Paths,
-    apps: HashMap<AppName, Arc<App>>,
+    wildcard: HashMap<Host, Paths<Route>>,
+    any: Option<Paths<Route>>,
 }
 
 impl Routes {
-    /// Every app that `hosts` names is in `apps`: the config is valid.
-    pub fn new(hosts: &BTreeMap<HostPattern, Paths>, apps: &BTreeMap<AppName, Arc<App>>) -> Self {
+    /// Every app that `hosts` names is in `apps`: the config is valid. Routes keep what they
+    /// know of their clients from those that are `running`.
+    pub fn new(
+        hosts: &BTreeMap<HostPattern, Paths>,
+        apps: &BTreeMap<AppName, Arc<App>>,
+        users: &UserFiles,
+        stats: &Stats,
+        running: Option<&Routes>,
+    ) -> Self {
         let mut routes = Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None };
         for (pattern, paths) in hosts {
-            let apps = paths
-                .iter()
-                .filter_map(|(_, name)| Some((name.clone(), apps.get(name)?.clone())))
-                .collect();
-            let prefixes = Prefixes { paths: paths.clone(), apps };
+            let before = running.and_then(|running| running.of(pattern));
+            let paths = paths.map(|prefix, settings| {
+                let before = before.and_then(|before| before.get(prefix));
+                let at = format!("{pattern}{prefix}");
+                let duties = settings.duties.as_ref().map(|settings| {
+                    let before = before.and_then(|before| before.duties.as_deref());
+                    Box::new(Duties::new(settings, at, users, before))
+                });
+                let requests = stats.requests(settings.app(), pattern);
+                Route::new(prefix, &settings.target, apps, requests, duties)
+            });
             match pattern {
                 HostPattern::Exact(host) => {
-                    routes.exact.insert(host.clone(), prefixes);
+                    routes.exact.insert(host.clone(), paths);
                 }
                 HostPattern::Wildcard(domain) => {
-                    routes.wildcard.insert(domain.clone(), prefixes);
+                    routes.wildcard.insert(domain.clone(), paths);
                 }
-                HostPattern::Any => routes.any = Some(prefixes),
+                HostPattern::Any => routes.any = Some(paths),
             }
         }
         routes
     }
 
-    pub fn find(&self, host: &Host, path: &str) -> Route<'_> {
-        let prefixes = self
+    pub fn find(&self, host: &Host, path: &str) -> Found<'_> {
+        let paths = self
             .exact
             .get(host)
             .or_else(|| self.wildcard.get(host.parent()?))
             .or(self.any.as_ref());
-        let Some(prefixes) = prefixes else {
-            return Route::UnknownHost;
+        let Some(paths) = paths else {
+            return Found::UnknownHost;
         };
-        match prefixes.paths.find(path).and_then(|name| prefixes.apps.get(name)) {
-            Some(app) => Route::App(app),
-            None => Route::UnknownPath,
+        match paths.find(path) {
+            Some(route) => Found::Route(route),
+            None => Found::UnknownPath,
+        }
+    }
+
+    fn of(&self, pattern: &HostPattern) -> Option<&Paths<Route>> {
+        match pattern {
+            HostPattern::Exact(host) => self.exact.get(host),
+            HostPattern::Wildcard(domain) => self.wildcard.get(domain),
+            HostPattern::Any => self.any.as_ref(),
         }
     }
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
-    WasmBacktraceDetails,
+    Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig,
+    ProfilingStrategy, Store, WasmBacktraceDetails,
 };
 
 use super::State;
 use super::code::FORMAT;
 use super::component::Digest;
+use super::heap;
 use super::share::Share;
 use super::ticker::{Running, Ticker};
 
@@ -48,6 +49,10 @@ const STACK_KEEP_RESIDENT: usize = 16 << 10;
 /// With half of it a fresh instance is a twentieth dearer, with more it is not cheaper.
 pub(super) const DECOMMIT_BATCH: usize = 32;
 
+/// Frames of a backtrace and of a profile's samples, the innermost: a hello written in Rust has
+/// a dozen, and a profile of which the outer ones are missing has no common root.
+const MAX_FRAMES: NonZeroUsize = NonZeroUsize::new(64).expect("written here, not zero");
+
 /// A core module with one memory of one page, in WebAssembly's binary format.
 const ONE_PAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
 
@@ -58,6 +63,16 @@ pub enum Kind {
     Plain,
     /// Several calls at once: p3, and p2 components that import 0.3 interfaces.
     Concurrent,
+}
+
+/// Whether `perf` is told which function is where in compiled code.
+///
+/// That is by a file `/tmp/perf-PID.map`, where `perf` looks for it. Each component that is
+/// loaded adds a line for each of its functions, and none is ever removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerfMap {
+    Off,
+    Written,
 }
 
 /// An engine and its linker.
@@ -89,9 +104,18 @@ impl Engines {
     /// When the address space is too small for even a few instances, or the
     /// system has no thread left.
     pub fn new() -> wasmtime::Result<Arc<Self>> {
+        Self::for_perf(PerfMap::Off)
+    }
+
+    /// The same, with a map for `perf` where it is wanted.
+    ///
+    /// # Errors
+    /// As of [`Engines::new`], and when the map cannot be written.
+    pub fn for_perf(map: PerfMap) -> wasmtime::Result<Arc<Self>> {
+        heap::keep();
         let mut instances = MAX_LIVE_INSTANCES;
         let (plain, concurrent) = loop {
-            match (side(Kind::Plain, instances), side(Kind::Concurrent, instances)) {
+            match (side(Kind::Plain, instances, map), side(Kind::Concurrent, instances, map)) {
                 (Ok(plain), Ok(concurrent)) => break (plain, concurrent),
                 (Err(e), _) | (_, Err(e)) if instances <= MIN_LIVE_INSTANCES => return Err(e),
                 _ => instances /= 2,
@@ -206,8 +230,12 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
+fn side(kind: Kind, instances: u32, map: PerfMap) -> wasmtime::Result<Side> {
     let mut config = config(kind);
+    if map == PerfMap::Written {
+        // Nothing to the code itself: that from the cache, and from the compiler's process, fits.
+        config.profiler(ProfilingStrategy::PerfMap);
+    }
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
     let engine = Engine::new(&config)?;
     let mut linker = Linker::new(&engine);
@@ -215,7 +243,7 @@ fn side(kind: Kind, instances: u32) -> wasmtime::Result<Side> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     if kind == Kind::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        super::client::add_to_linker(&mut linker)?;
     }
     let one_page = Module::from_binary(&engine, ONE_PAGE)?;
     Ok(Side { engine, linker, one_page })
@@ -251,6 +279,7 @@ fn config(kind: Kind) -> Config {
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_memory64(false)
+        .wasm_backtrace_max_frames(Some(MAX_FRAMES))
         // The default reads the environment, which is not ours to obey.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     if cfg!(target_env = "musl") {

@@ -343,6 +343,11 @@ impl Room {
         self.holding.used.load(Relaxed)
     }
 
+    /// What shows [`Self::used`] to others.
+    pub fn gauge(&self) -> Gauge {
+        Gauge(self.holding.clone())
+    }
+
     /// The store goes, and so many bytes with it that the host held for the guest.
     pub fn leaves(&mut self, bytes: usize) {
         self.heap = bytes;
@@ -370,6 +375,16 @@ impl Drop for Room {
         account.node.give(calls - stack);
         lingering::dropped(&account.node, (paid, stack), &self.engines, self.kind);
         account.node.left();
+    }
+}
+
+/// What an instance holds, for those who look.
+pub struct Gauge(Arc<Holding>);
+
+impl Gauge {
+    /// Bytes of memories and tables that the instance holds.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Relaxed)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::last_lines::{LastLines, Line};
 use crate::limit::{Limit, Tally};
 use crate::request_id::RequestId;
 
@@ -41,6 +42,7 @@ pub struct GuestOutput {
     generation: u64,
     instance: u64,
     request: AtomicU64,
+    last: Mutex<LastLines>,
 }
 
 impl GuestOutput {
@@ -50,6 +52,7 @@ impl GuestOutput {
             generation,
             instance,
             request: AtomicU64::new(NO_REQUEST),
+            last: Mutex::default(),
         })
     }
 
@@ -59,14 +62,24 @@ impl GuestOutput {
         self.request.store(id, Ordering::Relaxed);
     }
 
+    /// The last lines that the guest has written, in the log or not.
+    pub fn last_lines(&self) -> Vec<Line> {
+        self.lock_last().lines()
+    }
+
+    fn lock_last(&self) -> MutexGuard<'_, LastLines> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Logs a line, if the app may write one now.
     fn log(&self, name: &'static str, line: &[u8]) -> bool {
         let source = &self.source;
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end_matches('\r');
+        self.lock_last().push(name, text);
         if !source.tally.may_write(source.rate, source.burst) {
             return false;
         }
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim_end_matches('\r');
         let (app, generation, instance) = (&*source.app, self.generation, self.instance);
         match self.request.load(Ordering::Relaxed) {
             NO_REQUEST => {

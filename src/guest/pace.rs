@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub struct Pace {
     waits: AtomicBool,
     /// It is not the first tick that it stands in without having rested.
     computes: AtomicBool,
+    /// Nanoseconds of CPU.
+    used: AtomicU64,
 }
 
 /// A time of computing whose beginning is known.
@@ -57,6 +59,7 @@ impl Pace {
             sliced: AtomicBool::new(false),
             waits: AtomicBool::new(false),
             computes: AtomicBool::new(false),
+            used: AtomicU64::new(0),
         })
     }
 
@@ -83,6 +86,11 @@ impl Pace {
     /// passing, as it finds each that is busy with short requests, does not.
     pub fn computes(&self) -> bool {
         self.computes.load(Relaxed)
+    }
+
+    /// CPU that its guest has used, as the ticks show it.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Relaxed))
     }
 
     /// The time from one tick to the next, as things are.
@@ -126,6 +134,8 @@ impl Pace {
         };
         self.sliced.store(false, Relaxed);
         self.account.count(tick.sampled);
+        let used = u64::try_from(tick.sampled.as_nanos()).unwrap_or(u64::MAX);
+        self.used.fetch_add(used, Relaxed);
         tick
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{GuestTaskId, ResourceTable};
-use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
@@ -19,11 +19,12 @@ use super::memory::Limiter;
 use super::outbound::{Outbound, Sent};
 use super::output::{GuestOutput, Source, Stream};
 use super::pace::Pace;
-use super::profile::Recording;
+use super::profile::{Demand, Recording, Sampler, StoreId};
 use super::share::Account;
 use crate::config::Limits;
 use crate::limit::Tally;
 use crate::request_id::RequestId;
+use crate::traces::Trace;
 
 /// Entries a guest may hold in its resource table: streams, bodies, header maps and the like.
 /// A request takes about ten, and an outbound one as many.
@@ -94,6 +95,8 @@ pub struct Template {
     pub cpu_time: Duration,
     /// The app's share of the node's CPU, for all of its pools.
     pub cpu: Arc<Account>,
+    /// The samples that an operator asks for, of all of its pools.
+    pub demand: Arc<Demand>,
 }
 
 impl Template {
@@ -119,6 +122,7 @@ impl Template {
             outbound,
             cpu_time: limits.cpu_time,
             cpu,
+            demand: Arc::default(),
         }
     }
 }
@@ -132,7 +136,7 @@ pub struct State {
     limiter: Limiter,
     /// Which request's lines the guest's output is, shared with its streams.
     pub output: Arc<GuestOutput>,
-    pub recording: Option<Recording>,
+    pub sampler: Sampler,
     pub budget: Budget,
     pub pace: Arc<Pace>,
     /// It may serve several requests at a time.
@@ -176,10 +180,15 @@ impl State {
                     large_bodies: LARGE_BODIES,
                     outbound: template.outbound.clone(),
                     calls: None,
+                    caller: None,
                 },
                 limiter,
                 output,
-                recording,
+                sampler: Sampler::new(
+                    StoreId { generation, instance },
+                    recording,
+                    template.demand.clone(),
+                ),
                 budget: Budget::new(template.cpu_time),
                 pace: Pace::new(&engines.share, &template.cpu),
                 concurrent: !component.is_exclusive(),
@@ -217,6 +226,18 @@ impl State {
         self.hooks.large_bodies = LARGE_BODIES;
     }
 
+    /// All outbound calls from now on are for a request that has this part in a trace.
+    pub fn calls_for(&mut self, trace: Option<Arc<Trace>>) {
+        self.hooks.caller = trace;
+    }
+
+    /// No request is left on the instance, for now.
+    pub fn rest(&mut self) {
+        self.end_calls();
+        self.sampler.review();
+        self.budget.rest();
+    }
+
     /// Bytes that the host holds for the guest, as far as that can be seen.
     pub fn holdings(&mut self) -> usize {
         holdings::size(&mut self.table)
@@ -239,13 +260,15 @@ impl State {
 
 /// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
-    if let Some(mut recording) = store.data_mut().recording.take() {
-        recording.tick(&store, store.data().pace.period());
-        store.data_mut().recording = Some(recording);
+    let task = running_task(&mut store);
+    let period = store.data().pace.period();
+    if let Some(due) = store.data_mut().sampler.tick(period) {
+        let backtrace = WasmBacktrace::force_capture(&store);
+        let request = store.data().budget.request(task);
+        store.data_mut().sampler.sample(due, request, &backtrace);
     }
     store.data_mut().count_holdings()?;
     let tick = store.data().pace.tick();
-    let task = running_task(&mut store);
     let state = store.data_mut();
     state.budget.charge(task, tick.sampled)?;
     Ok(UpdateDeadline::YieldCustom(EPOCHS, Box::pin(state.pace.clone().pass(tick))))
@@ -256,6 +279,13 @@ fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Update
 pub fn running_request(store: &mut Store<State>) -> Option<RequestId> {
     let task = running_task(&mut store.as_context_mut());
     store.data().budget.request(task)
+}
+
+/// Notes for which request the next outbound call is: for that whose task runs.
+pub fn name_caller(store: &mut StoreContextMut<'_, State>) {
+    let task = running_task(store);
+    let state = store.data_mut();
+    state.hooks.caller = state.budget.trace(task).cloned();
 }
 
 /// The task of the request that runs, where there may be several.
@@ -287,6 +317,8 @@ struct Hooks {
     outbound: Arc<Outbound>,
     /// What ends the outbound calls under way; there once there has been one.
     calls: Option<CancellationToken>,
+    /// The part in a trace of the request that the next outbound call is for.
+    caller: Option<Arc<Trace>>,
 }
 
 impl WasiHttpHooks for Hooks {
@@ -309,7 +341,7 @@ impl WasiHttpHooks for Hooks {
         _result: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let calls = self.calls.get_or_insert_default().clone();
-        Box::new(self.outbound.clone().send(request, options, calls))
+        Box::new(self.outbound.clone().send(request, options, calls, self.caller.clone()))
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {

@@ -26,6 +26,13 @@ impl Bucket {
         self.take_at(now, rate, burst)
     }
 
+    /// Gives one back, to a bucket of that `rate`.
+    pub fn give(&self, rate: NonZeroUsize) {
+        let one = SECOND / rate.get() as u64;
+        let give = |full_at: u64| Some(full_at.saturating_sub(one));
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, give);
+    }
+
     fn take_at(&self, now: u64, rate: NonZeroUsize, burst: NonZeroUsize) -> bool {
         let one = SECOND / rate.get() as u64;
         let all = one.saturating_mul(burst.get() as u64);
@@ -47,6 +54,16 @@ mod tests {
 
     fn taken(bucket: &Bucket, now: u64, rate: usize, burst: usize) -> usize {
         (0..10_000).take_while(|_| bucket.take_at(now, count(rate), count(burst))).count()
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let bucket = Bucket::new();
+        assert_eq!(taken(&bucket, 0, 20, 200), 200);
+        for _ in 0..50 {
+            bucket.give(count(20));
+        }
+        assert_eq!(taken(&bucket, 0, 20, 200), 50);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::label;
 use super::queue::Queue;
 use super::{ACCESS, GUEST};
 use crate::config::LogFormat;
@@ -50,6 +51,8 @@ struct Buffers {
     line: String,
     /// Holds what is formatted before it is escaped.
     value: String,
+    /// The app that the line is about, if it names one.
+    app: String,
 }
 
 thread_local! {
@@ -66,6 +69,7 @@ impl Lines {
         Lines { ours: level, libraries, libraries_lines: Bucket::new(), format, stderr, file }
     }
 
+    /// Hands a labelled line on.
     fn hand_on(&self, line: &str, target: &str) {
         if let Some(file) = &self.file {
             file.push(line, target);
@@ -111,6 +115,7 @@ impl Subscriber for Lines {
         }
         let write = |buffers: &mut Buffers| {
             buffers.line.clear();
+            buffers.app.clear();
             begin(
                 &mut buffers.line,
                 self.format,
@@ -120,7 +125,11 @@ impl Subscriber for Lines {
             );
             event.record(&mut Fields { format: self.format, buffers });
             end(&mut buffers.line, self.format);
-            self.hand_on(&buffers.line, metadata.target());
+            let target = metadata.target();
+            // What libraries mean by that name is another matter.
+            let app = if is_ours(target) { &*buffers.app } else { "" };
+            label::attach(&mut buffers.line, app, target);
+            self.hand_on(&buffers.line, target);
             if buffers.line.capacity() + buffers.value.capacity() > KEPT_MAX {
                 *buffers = Buffers::default();
             }
@@ -267,6 +276,9 @@ impl Fields<'_> {
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.name(field);
+        if field.name() == "app" {
+            self.buffers.app.push_str(value);
+        }
         write_value(&mut self.buffers.line, self.format, field.name() == "message", value);
     }
 

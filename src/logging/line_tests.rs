@@ -30,7 +30,7 @@ impl Written {
 /// Runs `log` under a subscriber without a file: what reaches standard error.
 fn lines(level: LevelFilter, format: LogFormat, log: impl FnOnce()) -> String {
     let stderr = Written::default();
-    let (queue, guard) = Queue::start(stderr.clone(), LogFormat::Text);
+    let (queue, guard) = Queue::start(stderr.clone(), LogFormat::Text, None);
     with_default(Lines::new(level, format, queue, None), log);
     drop(guard);
     stderr.text()
@@ -172,8 +172,8 @@ fn a_value_that_logs_while_it_is_written_does_not_spoil_the_line() {
 #[test]
 fn access_lines_go_to_the_file_alone_where_there_is_one() {
     let (stderr, file) = (Written::default(), Written::default());
-    let (stderr_queue, stderr_guard) = Queue::start(stderr.clone(), LogFormat::Text);
-    let (file_queue, file_guard) = Queue::start(file.clone(), LogFormat::Text);
+    let (stderr_queue, stderr_guard) = Queue::start(stderr.clone(), LogFormat::Text, None);
+    let (file_queue, file_guard) = Queue::start(file.clone(), LogFormat::Text, None);
     let subscriber = Lines::new(LevelFilter::INFO, LogFormat::Text, stderr_queue, Some(file_queue));
     with_default(subscriber, || {
         info!(target: ACCESS, status = 200);

@@ -5,12 +5,16 @@
 //! or the disk, is counted and the count is logged: serving never waits for a log.
 
 mod file;
+mod label;
 mod line;
 mod queue;
+mod recent;
 mod sink;
+mod tail;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
@@ -23,6 +27,7 @@ use line::Lines;
 #[cfg(any(fuzzing, test))]
 pub(crate) use line::write_value;
 use queue::Queue;
+pub use tail::{FOLLOWERS_MAX, Follower, Tail, TooMany, Wanted};
 
 /// The target of access-log lines. They go to the file alone where there is one.
 pub const ACCESS: &str = "access";
@@ -46,19 +51,43 @@ pub enum LogError {
     AlreadyStarted(#[from] SetGlobalDefaultError),
 }
 
+/// Lines that never reached where they were to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Losses {
+    /// Left out, as too many came.
+    pub dropped: u64,
+    /// They could not be written.
+    pub lost: u64,
+}
+
+/// What was lost since the process began.
+pub fn losses() -> Losses {
+    Losses { dropped: queue::DROPPED.load(Relaxed), lost: sink::LOST.load(Relaxed) }
+}
+
+/// The log's last lines. There is one log in a process, as there is one subscriber.
+pub fn tail() -> &'static Tail {
+    static TAIL: Tail = Tail::new();
+    &TAIL
+}
+
 /// Sends every event from here on where `log` says. `RUST_LOG` is not looked at: the manifest is the truth.
 ///
 /// Lines on standard error are written around `bar`.
 pub fn start(log: &Log, bar: ProgressBar) -> Result<Flush, LogError> {
     ignore_file_size_signal();
-    let (stderr, stderr_thread) = Queue::start(sink::Stderr(bar), log.format);
+    tail().set_format(log.format);
+    // All lines go to the file, where there is one.
+    let tap = |is_all: bool| is_all.then(tail);
+    let (stderr, stderr_thread) =
+        Queue::start(sink::Stderr(bar), log.format, tap(log.dir.is_none()));
     let mut threads = vec![stderr_thread];
     let file = match &log.dir {
         None => None,
         Some(dir) => {
             let file = RollingFile::open(dir, log)
                 .map_err(|source| LogError::Dir { dir: dir.clone(), source })?;
-            let (file, file_thread) = Queue::start(file, log.format);
+            let (file, file_thread) = Queue::start(file, log.format, tap(true));
             threads.push(file_thread);
             Some(file)
         }

@@ -2,11 +2,12 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::sink::{Output, Sink};
+use super::tail::Tail;
 use super::{ACCESS, GUEST};
 use crate::config::LogFormat;
 
@@ -15,6 +16,9 @@ const WAITING_MAX: usize = 16 << 20;
 
 /// What a short line counts as, so that the number of those that wait is bounded as well.
 const LINE_MIN: usize = 512;
+
+/// Lines that were left out by any queue so far: there is one log in a process.
+pub static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A queue of lines. Clones push to the same.
 #[derive(Clone)]
@@ -31,19 +35,24 @@ pub struct Waiting {
 }
 
 impl Queue {
-    /// Starts the thread that writes to `output`. It ends with the guard, once the queue is empty.
-    pub fn start(output: impl Output, format: LogFormat) -> (Queue, WorkerGuard) {
+    /// Starts the thread that writes to `output`, and what it writes to `tail`. It ends with the
+    /// guard, once the queue is empty.
+    pub fn start(
+        output: impl Output,
+        format: LogFormat,
+        tail: Option<&'static Tail>,
+    ) -> (Queue, WorkerGuard) {
         let waiting = Arc::new(Waiting::default());
         // As many lines as there can be, and room for the order to end.
         let (lines, thread) = NonBlockingBuilder::default()
             .buffered_lines_limit(WAITING_MAX / LINE_MIN + 1)
             .lossy(true)
             .thread_name("log")
-            .finish(Sink::new(output, format, Arc::clone(&waiting)));
+            .finish(Sink::new(output, format, Arc::clone(&waiting), tail));
         (Queue { lines, waiting }, thread)
     }
 
-    /// Hands a line on. One for which there is no room is counted.
+    /// Hands a labelled line on. One for which there is no room is counted.
     pub fn push(&self, line: &str, target: &str) {
         if self.waiting.enter(line, target) {
             // It fails only when the thread has ended.
@@ -53,7 +62,7 @@ impl Queue {
 
     /// Counts a line that was left out.
     pub fn leave_out(&self) {
-        self.waiting.dropped.fetch_add(1, Relaxed);
+        self.waiting.drop_one();
     }
 }
 
@@ -65,9 +74,14 @@ impl Waiting {
         let fits = before + weight <= share(target);
         if !fits {
             self.bytes.fetch_sub(weight, Relaxed);
-            self.dropped.fetch_add(1, Relaxed);
+            self.drop_one();
         }
         fits
+    }
+
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Relaxed);
+        DROPPED.fetch_add(1, Relaxed);
     }
 
     /// A line has left the queue.
@@ -121,7 +135,8 @@ mod tests {
     fn requests_leave_room_for_guests_and_those_for_the_programs_own_lines() {
         let (go, stuck) = channel();
         let written = Arc::new(AtomicUsize::new(0));
-        let (queue, guard) = Queue::start(Stuck(stuck, Arc::clone(&written)), LogFormat::Text);
+        let (queue, guard) =
+            Queue::start(Stuck(stuck, Arc::clone(&written)), LogFormat::Text, None);
         let all = WAITING_MAX / LINE_MIN;
         let push = |target, line: &str| {
             let dropped = queue.waiting.dropped();
@@ -149,7 +164,7 @@ mod tests {
     #[test]
     fn long_lines_take_their_length() {
         let (go, stuck) = channel();
-        let (queue, guard) = Queue::start(Stuck(stuck, Arc::default()), LogFormat::Text);
+        let (queue, guard) = Queue::start(Stuck(stuck, Arc::default()), LogFormat::Text, None);
         let line = format!("{}\n", "x".repeat((1 << 20) - 1));
         (0..1000).for_each(|_| queue.push(&line, "tidegate"));
         // One or two are in the thread's hands.

@@ -2,13 +2,16 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
+use super::label::{self, Label};
 use super::line::notice;
 use super::queue::Waiting;
+use super::tail::Tail;
 use crate::config::LogFormat;
 
 /// Bytes written at once at the most.
@@ -20,6 +23,9 @@ const BATCH_MAX: usize = 64 * 1024;
 /// saves a wake-up and a `write` for nearly every line. A lone line is not
 /// delayed, as the wait comes after the write.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// Lines that could not be written so far: there is one log in a process.
+pub static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Where lines end up.
 pub trait Output: Send + 'static {
@@ -54,11 +60,18 @@ pub struct Sink<O> {
     /// Lines that could not be written since the last that could.
     lost: usize,
     linger: Duration,
+    /// Where those are read who ask for the last lines.
+    tail: Option<&'static Tail>,
 }
 
 impl<O: Output> Sink<O> {
     /// A sink for the lines of a queue.
-    pub fn new(output: O, format: LogFormat, waiting: Arc<Waiting>) -> Sink<O> {
+    pub fn new(
+        output: O,
+        format: LogFormat,
+        waiting: Arc<Waiting>,
+        tail: Option<&'static Tail>,
+    ) -> Sink<O> {
         Sink {
             output,
             format,
@@ -67,6 +80,7 @@ impl<O: Output> Sink<O> {
             dropped_told: 0,
             lost: 0,
             linger: LINGER,
+            tail,
         }
     }
 
@@ -81,6 +95,7 @@ impl<O: Output> Sink<O> {
                 dropped - self.dropped_told,
             );
         }
+        let dropped_news = news.clone();
         if self.lost > 0 {
             // The last batch may have ended within a line.
             news.insert(0, '\n');
@@ -96,6 +111,9 @@ impl<O: Output> Sink<O> {
             Ok(()) => {
                 self.dropped_told = dropped;
                 self.lost = 0;
+                if let Some(tail) = self.tail.filter(|_| !dropped_news.is_empty()) {
+                    tail.take(dropped_news.as_bytes(), Label::default());
+                }
             }
             Err(error) => {
                 if self.lost == 0 {
@@ -107,6 +125,7 @@ impl<O: Output> Sink<O> {
                     );
                 }
                 self.lost = self.lost.saturating_add(count);
+                LOST.fetch_add(count as u64, Relaxed);
             }
         }
         lines.clear();
@@ -117,13 +136,17 @@ impl<O: Output> Sink<O> {
 
 /// Never fails: what goes wrong is counted here, as tracing-appender's thread would ignore it.
 impl<O: Output> Write for Sink<O> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.waiting.leave(line);
+    fn write(&mut self, labelled: &[u8]) -> io::Result<usize> {
+        self.waiting.leave(labelled);
+        let (line, label) = label::detach(labelled);
+        if let Some(tail) = self.tail {
+            tail.take(line, label);
+        }
         self.batch.extend_from_slice(line);
         if self.batch.len() >= BATCH_MAX {
             self.write_batch();
         }
-        Ok(line.len())
+        Ok(labelled.len())
     }
 
     /// Called when the queue is empty.
@@ -141,7 +164,8 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use super::{Output, Sink};
+    use super::super::tail::Wanted;
+    use super::{Output, Sink, Tail};
     use crate::config::LogFormat;
 
     #[derive(Clone, Default)]
@@ -167,7 +191,7 @@ mod tests {
     #[test]
     fn lines_lost_to_a_full_disk_are_counted_once_it_has_room() {
         let disk = Disk::default();
-        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default());
+        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default(), None);
 
         *disk.full.lock().unwrap() = true;
         sink.write_all(b"one\n").unwrap();
@@ -190,9 +214,25 @@ mod tests {
     }
 
     #[test]
+    fn who_follows_gets_the_lines_and_nobody_sees_their_labels() {
+        let tail: &'static Tail = Box::leak(Box::new(Tail::new()));
+        let disk = Disk::default();
+        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default(), Some(tail));
+        sink.write_all(b"of an app\n.shop").unwrap();
+        sink.write_all(b"of a request\nrshop").unwrap();
+        sink.write_all(b"of none\n").unwrap();
+        sink.flush().unwrap();
+
+        assert_eq!(*disk.written.lock().unwrap(), "of an app\nof a request\nof none\n");
+        assert_eq!(tail.last(&Wanted::default(), 9), "of an app\nof none\n");
+        let of_shop = Wanted { app: Some("shop".to_owned()), access: false };
+        assert_eq!(tail.last(&of_shop, 9), "of an app\n");
+    }
+
+    #[test]
     fn lines_wait_for_an_empty_queue_and_are_written_together() {
         let disk = Disk::default();
-        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default());
+        let mut sink = Sink::new(disk.clone(), LogFormat::Text, Arc::default(), None);
 
         sink.write_all(b"one\n").unwrap();
         sink.write_all(b"two\n").unwrap();

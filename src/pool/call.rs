@@ -6,14 +6,16 @@ use futures_util::future::BoxFuture;
 use wasmtime::AsContextMut;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::handler::Proxy;
-use wasmtime_wasi_http::{WasiHttpView, p3};
+use wasmtime_wasi_http::{FieldMap, WasiHttpView, p3};
 
 use super::body::watched;
 use super::exclusive::scheme;
-use super::instance::{Blueprint, declined};
+use super::fault::declined;
+use super::instance::Blueprint;
 use super::shared::Job;
 use super::{Failure, NO_RESPONSE};
 use crate::guest::State;
+use crate::guest::head::{self, Head};
 use crate::guest::store::{Chunks, EPOCHS};
 
 /// Whether the guest takes calls right now (it can ask for none by backpressure).
@@ -39,9 +41,10 @@ pub fn start<'a>(
 ) -> wasmtime::Result<Call<'a>> {
     let (blueprint, id, proxy) = instance;
     let Job { request, exchange } = job;
-    let request_id = request.id;
+    let (request_id, trace) = (request.id, request.trace.clone());
     let chunks = request.chunks();
     let scheme = scheme(&request);
+    let (method, uri) = (request.http.method().clone(), request.http.uri().clone());
     let http = request.http.map(|body| watched(body, &exchange));
     match proxy {
         Proxy::P3(guest) => {
@@ -49,14 +52,26 @@ pub fn start<'a>(
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
                 store.data_mut().begin();
+                exchange.report_to(store.data_mut().sampler.begin(request_id));
                 let view = store.data_mut().http();
-                let (request, io) = p3::Request::from_http(view.hooks, http);
-                // Boxed because its type borrows the hooks, though it holds nothing of them.
-                let io: BoxFuture<'static, _> = Box::pin(io);
+                // As `from_http` does it, and a handle of the headers for us.
+                let (parts, body) = http.into_parts();
+                let headers = FieldMap::new_immutable(view.hooks, parts.headers);
+                let target = parts.uri.into_parts();
+                let (request, io) = p3::Request::new(
+                    parts.method,
+                    target.scheme,
+                    target.authority,
+                    target.path_and_query,
+                    headers.clone(),
+                    None,
+                    body,
+                );
                 let request = view.table.push(request)?;
                 let handle = guest.wasi_http_handler().func_handle();
                 let call = handle.start_call_concurrent(store.as_context_mut(), (request,))?;
-                store.data_mut().budget.begin(Some(call.task()), request_id);
+                let head = Head { id: request_id, method, uri, headers };
+                store.data_mut().budget.begin(Some(call.task()), head, trace);
                 wasmtime::error::Ok((call, io))
             })?;
             Ok(Box::pin(async move {
@@ -80,10 +95,12 @@ pub fn start<'a>(
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(EPOCHS);
                 store.data_mut().begin();
+                exchange.report_to(store.data_mut().sampler.begin(request_id));
                 // It asks for them later, when another request may have begun.
                 store.data_mut().set_chunks(Chunks::NARROW);
                 let mut view = store.data_mut().http();
                 let incoming = view.new_incoming_request(scheme, http)?;
+                let headers = head::headers(&mut view, &incoming)?;
                 let outparam = view.new_response_outparam_from_callback(move |result| {
                     answered
                         .answer(result.map_err(|code| declined(&source, id, request_id, &code)));
@@ -91,7 +108,8 @@ pub fn start<'a>(
                 let handle = guest.wasi_http_incoming_handler().func_handle();
                 let call =
                     handle.start_call_concurrent(store.as_context_mut(), (incoming, outparam))?;
-                store.data_mut().budget.begin(Some(call.task()), request_id);
+                let head = Head { id: request_id, method, uri, headers };
+                store.data_mut().budget.begin(Some(call.task()), head, trace);
                 wasmtime::error::Ok(call)
             })?;
             Ok(Box::pin(async move {

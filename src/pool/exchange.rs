@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use wasmtime_wasi_http::WasiBody;
 use super::Failure;
 use super::gate::Pass;
 use crate::config::Limits;
+use crate::guest::profile::Ending;
+use crate::traces::Trace;
 
 /// A response head, its body left in the exchange.
 pub type Head = http::Response<()>;
@@ -28,6 +30,8 @@ pub type Head = http::Response<()>;
 /// See the module.
 pub struct Exchange {
     pub gather_max: usize,
+    /// The part that the request has in a trace, which is told how far it is.
+    trace: Option<Arc<Trace>>,
     inner: Mutex<Inner>,
     /// A chunk of the request came in since the clock was last read.
     ///
@@ -46,13 +50,19 @@ struct Inner {
     drained: VecDeque<Frame<Bytes>>,
     /// The body failed, or its guest did not finish it.
     cut: bool,
+    /// There was no response.
+    failed: bool,
     client_left: bool,
     /// Where it waits in a queue, while it does.
     place: Option<u64>,
     instance: u64,
+    /// When a guest took it.
+    taken_at: Option<Instant>,
     permit: Option<OwnedSemaphorePermit>,
     client: Option<Waker>,
     driver: Option<Waker>,
+    /// Who wants to know how it ended.
+    ending: Option<Arc<Ending>>,
 }
 
 /// How far it is, and since when: each phase has its own timeout.
@@ -88,33 +98,58 @@ impl Exchange {
         Self {
             _pass: pass,
             gather_max,
+            trace: None,
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
                 head: None,
                 body: None,
                 drained: VecDeque::new(),
                 cut: false,
+                failed: false,
                 client_left: false,
                 place: None,
                 instance: 0,
+                taken_at: None,
                 permit,
                 client: None,
                 driver: None,
+                ending: None,
             }),
             progressed: AtomicBool::new(false),
         }
     }
 
+    /// The same, of a request that has this part in a trace.
+    pub fn traced(self, trace: Option<Arc<Trace>>) -> Self {
+        Self { trace, ..self }
+    }
+
     // For whoever drives the guest.
 
-    /// Its request timeout starts.
-    pub fn start(&self) {
-        self.lock().phase = Phase::Waiting(Instant::now());
+    /// Its request timeout starts: now, which is returned.
+    pub fn start(&self) -> Instant {
+        let (mut inner, now) = (self.lock(), Instant::now());
+        inner.phase = Phase::Waiting(now);
+        inner.taken_at.get_or_insert(now);
+        self.trace.as_ref().inspect(|trace| trace.taken());
+        now
+    }
+
+    /// An instance was made for it.
+    pub fn made(&self) {
+        self.trace.as_ref().inspect(|trace| trace.made());
     }
 
     /// Which instance serves it, for the log.
     pub fn taken_by(&self, instance: u64) {
         self.lock().instance = instance;
+    }
+
+    /// Tells `ending` how it ends.
+    pub fn report_to(&self, ending: Option<Arc<Ending>>) {
+        if ending.is_some() {
+            self.lock().ending = ending;
+        }
     }
 
     /// The guest's response, or why there is none. Only the first counts.
@@ -129,6 +164,7 @@ impl Exchange {
         let now = Instant::now();
         match answer {
             Ok(response) => {
+                self.trace.as_ref().inspect(|trace| trace.answered());
                 let (head, body) = response.into_parts();
                 inner.head = Some(Ok(Head::from_parts(head, ())));
                 inner.phase = Phase::Streaming(now);
@@ -139,6 +175,7 @@ impl Exchange {
             }
             Err(failure) => {
                 inner.head = Some(Err(failure));
+                inner.failed = true;
                 inner.end(now);
             }
         }
@@ -185,6 +222,7 @@ impl Exchange {
         let complete = match inner.phase {
             Phase::Queued | Phase::Waiting(_) => {
                 inner.head = Some(Err(failure));
+                inner.failed = true;
                 false
             }
             Phase::Streaming(_) => inner.drain(),
@@ -247,6 +285,11 @@ impl Exchange {
             Phase::Queued => None,
             Phase::Waiting(at) | Phase::Streaming(at) | Phase::Ended(at) => Some(at),
         }
+    }
+
+    /// When a guest took it first, if any did.
+    pub fn taken_at(&self) -> Option<Instant> {
+        self.lock().taken_at
     }
 
     pub fn instance(&self) -> u64 {
@@ -347,6 +390,9 @@ impl Inner {
     fn end(&mut self, now: Instant) {
         self.phase = Phase::Ended(now);
         self.body = None;
+        if let Some(ending) = self.ending.take() {
+            ending.set(now.into_std(), self.failed || self.cut);
+        }
         if !self.client_left {
             self.permit = None;
         }

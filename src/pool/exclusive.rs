@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -19,12 +19,15 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::body::{Gathered, watched};
 use super::exchange::Exchange;
+use super::fault::declined;
 use super::gate::Gate;
-use super::instance::{Blueprint, Instance, declined};
+use super::instance::{Blueprint, Instance};
 use super::slots::{Bounds, Lease, Slots, Taken};
-use super::{Answer, Failure, GATHER_TURNS, NO_RESPONSE, OWN_FAULT, Request};
+use super::{Answer, Failure, GATHER_TURNS, KILLED, Killed, NO_RESPONSE, OWN_FAULT, Request};
+use crate::guest::head::{self, Head};
 use crate::guest::memory::{Evicted, Idle};
 use crate::guest::store::EPOCHS;
+use crate::stats::Gone;
 
 /// A pool of instances that take one request at a time.
 pub struct Exclusive {
@@ -43,8 +46,13 @@ impl Exclusive {
         let slots = Slots::new(bounds, blueprint.tasks.clone());
         let idle: Weak<Slots<Instance>> = Arc::downgrade(&slots);
         blueprint.memory.register(idle);
-        let gate = Gate::new(&blueprint.limits, &blueprint.tally);
+        let gate = Gate::new(&blueprint);
         Self { blueprint, slots, gate }
+    }
+
+    /// How many wait: for their turn, or for an instance.
+    pub fn waiting(&self) -> usize {
+        self.gate.line() + self.slots.waiting()
     }
 
     /// Serves one request. Dropping the future is the client leaving: what runs
@@ -52,15 +60,22 @@ impl Exclusive {
     pub async fn handle(&self, mut request: Request) -> Result<Answer, Failure> {
         let pass = self.gate.enter(|| self.slots.waiting()).await?;
         let lease = match self.slots.take() {
-            Taken::Now(lease) => lease,
+            Taken::Now(lease) => {
+                self.gate.waited_for(&pass);
+                lease
+            }
             Taken::Full => return Err(self.gate.full()),
-            Taken::Later(waiting) => timeout_at(self.gate.deadline(&pass), waiting)
-                .await
-                .map_err(|_| self.gate.too_late())?,
+            Taken::Later(waiting) => {
+                let deadline = self.gate.deadline(&pass);
+                let lease = timeout_at(deadline, waiting).await;
+                let lease = lease.map_err(|_| self.gate.too_late())?;
+                self.gate.waited(deadline, Instant::now());
+                lease
+            }
         };
 
-        let exchange =
-            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
+        let exchange = Exchange::new(Some(pass), request.permit.take(), request.gather_max());
+        let exchange = Arc::new(exchange.traced(request.trace.clone()));
         let mut call = Call::new(&self.blueprint, lease, request, &exchange);
         let head = call.head().await?;
 
@@ -96,9 +111,12 @@ impl Idle for Slots<Instance> {
     }
 
     fn evict(&self) -> Evicted {
-        match self.evict_longest_unused() {
-            true => Evicted::Gone,
-            false => Evicted::Nobody,
+        match self.take_longest_unused() {
+            Some(mut instance) => {
+                instance.gone = Gone::Evicted;
+                Evicted::Gone
+            }
+            None => Evicted::Nobody,
         }
     }
 }
@@ -233,11 +251,14 @@ async fn run(
     request: Request,
     exchange: Arc<Exchange>,
 ) {
-    exchange.start();
+    let since = exchange.start();
     let mut instance = match lease.instance.take() {
         Some(instance) => instance,
         None => match Instance::new(&blueprint).await {
-            Ok(instance) => instance,
+            Ok(instance) => {
+                exchange.made();
+                instance
+            }
             Err(failure) => {
                 if matches!(failure, Failure::Busy { .. }) {
                     lease.close();
@@ -247,6 +268,9 @@ async fn run(
         },
     };
     exchange.taken_by(instance.id);
+    // Who drops it where it runs ends it.
+    instance.gone = Gone::Timeout;
+    instance.member.begin(request.id, since);
     // After the instance, so dropped before it.
     let _settling = Settling(&exchange);
 
@@ -257,15 +281,24 @@ async fn run(
         Ok(()) => {
             let complete = exchange.settle(Failure::Guest(NO_RESPONSE.into()));
             if !complete {
+                instance.gone = Gone::Failed;
                 blueprint.unfinished(instance.id, id);
-            } else if instance.is_reusable() {
-                instance.store.data_mut().end_calls();
+            } else if !instance.is_reusable() {
+                instance.gone = Gone::UsedUp;
+            } else {
+                instance.store.data_mut().rest();
                 instance.store.data().output.set_request(None);
+                instance.gone = Gone::Idle;
+                instance.member.end();
                 lease.put_back(instance);
             }
         }
+        Err(error) if error.is::<Killed>() => {
+            instance.gone = Gone::Killed;
+            exchange.settle(Failure::Guest(KILLED.into()));
+        }
         Err(error) => {
-            exchange.settle(instance.failed(Some(id), &error));
+            exchange.settle(instance.failed(Some(id), 1, &error));
         }
     }
 }
@@ -290,19 +323,23 @@ async fn call(
         wasmtime::bail!("a p3 component on the plain engine");
     };
     let store = &mut instance.store;
-    instance.served += 1;
+    let member = &instance.member;
+    member.serves_one_more();
     store.data().output.set_request(Some(request.id));
-    store.data_mut().budget.begin(None, request.id);
+    store.data_mut().calls_for(request.trace.clone());
     // While it was idle the epoch went on; without this it would yield at once.
     store.set_epoch_deadline(EPOCHS);
     store.data_mut().begin();
+    exchange.report_to(store.data_mut().sampler.begin(request.id));
 
     store.data_mut().set_chunks(request.chunks());
     let (id, instance_id, source) = (request.id, instance.id, blueprint.template.output.clone());
     let scheme = scheme(&request);
+    let (method, uri) = (request.http.method().clone(), request.http.uri().clone());
     let http = request.http.map(|body| watched(body, exchange));
     let mut view = store.data_mut().http();
     let incoming = view.new_incoming_request(scheme, http)?;
+    let headers = head::headers(&mut view, &incoming)?;
     let outparam = view.new_response_outparam_from_callback({
         let exchange = exchange.clone();
         move |result| {
@@ -310,9 +347,23 @@ async fn call(
         }
     })?;
 
+    store.data_mut().budget.begin(None, Head { id, method, uri, headers }, None);
+
     let _running = blueprint.component.engines.running();
     let handler = proxy.wasi_http_incoming_handler();
-    instance.pace.drive(handler.call_handle(store, incoming, outparam)).await
+    let mut called = pin!(instance.pace.drive(handler.call_handle(store, incoming, outparam)));
+    poll_fn(|cx| {
+        let called = called.as_mut().poll(cx);
+        if called.is_pending() && member.poll_killed(cx) {
+            return Poll::Ready(Err(Killed.into()));
+        }
+        // The end of its response wakes it.
+        if called.is_pending() && exchange.ended().is_some() {
+            member.answered();
+        }
+        called
+    })
+    .await
 }
 
 /// The scheme as p2 has it.

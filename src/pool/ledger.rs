@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
+use super::roster::InFlight;
 use super::{Failure, OWN_FAULT};
 use crate::config::Limits;
 use crate::request_id::RequestId;
 
-/// What the two halves of a worker share. Dropping it settles every request in it.
+/// What the two halves of a worker share, and who looks at it from outside. Dropping it settles
+/// every request in it.
 pub struct Ledger {
     pub entries: Vec<Entry>,
     /// Answered since the last [`Self::publish`]; their clients are not woken yet.
@@ -32,6 +34,8 @@ pub struct Ledger {
 pub struct Entry {
     id: RequestId,
     exchange: Arc<Exchange>,
+    /// When the worker took it.
+    since: Instant,
     /// Its answer has been seen.
     answered: bool,
     /// Its time is over; the worker's ends then at the latest.
@@ -59,8 +63,8 @@ pub enum Verdict {
 }
 
 impl Entry {
-    pub fn new(id: RequestId, exchange: Arc<Exchange>) -> Self {
-        Self { id, exchange, answered: false, overdue: None }
+    pub fn new(id: RequestId, exchange: Arc<Exchange>, since: Instant) -> Self {
+        Self { id, exchange, since, answered: false, overdue: None }
     }
 }
 
@@ -113,6 +117,19 @@ impl Ledger {
         }
     }
 
+    /// The requests that are not through, and for how long they have been here.
+    pub fn in_flight(&self, now: Instant) -> Vec<InFlight> {
+        let are = |entry: &&Entry| entry.overdue.is_some() || entry.exchange.ended().is_none();
+        let running = |since| now.saturating_duration_since(since);
+        let entries = self.entries.iter().filter(are);
+        entries.map(|entry| InFlight { id: entry.id, running: running(entry.since) }).collect()
+    }
+
+    /// What its worker does.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
     pub fn stand(&mut self, standing: Standing) {
         if self.standing != standing {
             self.since = match standing {
@@ -153,6 +170,15 @@ impl Ledger {
         for exchange in self.answered.drain(..) {
             exchange.publish();
         }
+    }
+
+    /// Settles every request in it: their store ends.
+    pub fn settle(&mut self) {
+        self.notice();
+        for entry in self.entries.drain(..) {
+            entry.exchange.settle(self.failure.clone());
+        }
+        self.publish();
     }
 
     /// Reads the clocks.
@@ -211,10 +237,6 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.notice();
-        for entry in &self.entries {
-            entry.exchange.settle(self.failure.clone());
-        }
-        self.publish();
+        self.settle();
     }
 }

@@ -6,11 +6,15 @@
 
 mod body;
 mod call;
+mod census;
+mod drain;
 mod exchange;
 mod exclusive;
+mod fault;
 mod gate;
 mod instance;
 mod ledger;
+mod roster;
 mod schedule;
 mod shared;
 mod slots;
@@ -23,20 +27,27 @@ mod sync {
     pub use std::sync::{Mutex, MutexGuard};
 }
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
 pub use body::Body;
+pub use census::Census;
+pub use drain::Drain;
 pub use exchange::Cut as BodyError;
+pub use fault::{Fault, Insight};
 pub use instance::Blueprint;
+pub use roster::{InFlight, Roster, Seen, State};
 
 use crate::config::Limits;
+use crate::guest::profile::Demand;
 use crate::guest::store::Chunks;
 use crate::limit::Tally;
 use crate::request_id::RequestId;
+use crate::traces::Trace;
 use exclusive::Exclusive;
 use shared::Shared;
 
@@ -56,6 +67,14 @@ const NO_RESPONSE: &str = "the guest returned without a response";
 /// What requests are told when the host itself fails under them.
 const OWN_FAULT: &str = "tidegate failed";
 
+/// What requests are told whose instance the operator has ended.
+const KILLED: &str = "its operator has ended the instance";
+
+/// The operator has ended an instance.
+#[derive(Debug, thiserror::Error)]
+#[error("{KILLED}")]
+struct Killed;
+
 /// One request for a guest.
 pub struct Request {
     pub id: RequestId,
@@ -67,6 +86,8 @@ pub struct Request {
     /// Its response is one of many on a connection, which together are to hold little memory
     /// when their client does not read them.
     pub crowded: bool,
+    /// The part that it has in a trace.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// A guest's response.
@@ -85,12 +106,19 @@ pub enum Failure {
     /// memory for another instance.
     #[error("busy")]
     Busy { retry_after: Duration },
+    /// The app takes no requests for now: its operator has said so.
+    #[error("drained")]
+    Drained,
     /// The guest sent no response head within the request timeout.
     #[error("the guest did not answer in time")]
     TimedOut,
+    /// The guest computed for longer than its `cpu_time`; what a developer may see of it, in an
+    /// app in `dev`.
+    #[error("the guest used up its cpu_time")]
+    Exhausted(Option<Arc<Insight>>),
     /// The guest trapped, failed, or ended without a response.
     #[error("{0}")]
-    Guest(String),
+    Guest(Fault),
     /// The request's body is larger than allowed.
     #[error("body too large")]
     TooLarge,
@@ -115,6 +143,10 @@ impl Failure {
 /// One app's instances. Clones share them.
 #[derive(Clone)]
 pub struct Pool(Arc<Kind>);
+
+/// A pool that others keep, as long as they do.
+#[derive(Clone)]
+pub struct WeakPool(Weak<Kind>);
 
 enum Kind {
     Exclusive(Exclusive),
@@ -153,10 +185,25 @@ impl Pool {
     /// # Errors
     /// Why there is no response; the reason is in the log once.
     pub async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match &*self.0 {
+        let handled = match &*self.0 {
             Kind::Exclusive(pool) => pool.handle(request).await,
             Kind::Shared(pool) => pool.handle(request).await,
+        };
+        if let Err(Failure::TimedOut | Failure::Exhausted(_)) = handled {
+            self.blueprint().stats.timeouts.fetch_add(1, Relaxed);
         }
+        match handled {
+            Err(mut failure) if self.blueprint().dev => {
+                Box::pin(self.blueprint().locate(&mut failure)).await;
+                Err(failure)
+            }
+            handled => handled,
+        }
+    }
+
+    /// The pool, for those who do not keep it.
+    pub fn downgrade(&self) -> WeakPool {
+        WeakPool(Arc::downgrade(&self.0))
     }
 
     /// Whether both are the same pool.
@@ -169,9 +216,29 @@ impl Pool {
         &self.blueprint().tally
     }
 
+    /// Where samples of the app are asked for.
+    pub fn demand(&self) -> &Arc<Demand> {
+        &self.blueprint().template.demand
+    }
+
     /// What the app may use. Those of bodies are for the server to see to.
     pub fn limits(&self) -> &Limits {
         &self.blueprint().limits
+    }
+
+    /// Bytes of the node's memory that the app's instances hold, those of its other pools too.
+    pub fn memory(&self) -> usize {
+        self.blueprint().memory.used()
+    }
+
+    /// CPU that the app's guests have used, in all of its pools.
+    pub fn cpu(&self) -> Duration {
+        self.blueprint().template.cpu.used()
+    }
+
+    /// The generation that made it.
+    pub fn generation(&self) -> u64 {
+        self.blueprint().generation
     }
 
     fn blueprint(&self) -> &Blueprint {
@@ -192,10 +259,22 @@ impl Pool {
     /// Idle instances leave: those there are at once, those to come as soon as they are idle.
     /// `false` takes that back.
     pub fn evict(&self, evicting: bool) {
+        self.blueprint().evicting.store(evicting, Relaxed);
         match &*self.0 {
             Kind::Exclusive(pool) => pool.slots.evict(evicting),
             Kind::Shared(pool) => pool.schedule.evict(evicting),
         }
+    }
+
+    /// Ends every instance with its requests, wherever its guest is; those that wait, and those
+    /// that come, get fresh ones. Returns how many there were.
+    pub fn kill(&self) -> usize {
+        let count = self.live();
+        let was_evicting = self.census().evicting;
+        self.evict(true);
+        self.blueprint().roster.kill();
+        self.evict(was_evicting);
+        count
     }
 
     /// Resolves when no instance is left.
@@ -204,5 +283,12 @@ impl Pool {
             Kind::Exclusive(pool) => pool.slots.emptied().await,
             Kind::Shared(pool) => pool.emptied().await,
         }
+    }
+}
+
+impl WeakPool {
+    /// The pool, if somebody still has it.
+    pub fn upgrade(&self) -> Option<Pool> {
+        self.0.upgrade().map(Pool)
     }
 }

@@ -34,24 +34,34 @@ impl Shared {
     pub fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
         let limits = &blueprint.limits;
         let schedule = Schedule::new(limits.max_instances.get(), limits.queue);
-        let gate = Gate::new(limits, &blueprint.tally);
+        let gate = Gate::new(&blueprint);
         let shared = Arc::new(Self { blueprint, schedule, gate, emptied: Notify::new() });
         let idle: Weak<Self> = Arc::downgrade(&shared);
         shared.blueprint.memory.register(idle);
         shared
     }
 
+    /// How many wait: for their turn, or for an instance.
+    pub fn waiting(&self) -> usize {
+        self.gate.line() + self.schedule.waiting()
+    }
+
     /// See [`super::Pool::handle`].
     pub async fn handle(self: &Arc<Self>, mut request: Request) -> Result<Answer, Failure> {
         let pass = self.gate.enter(|| self.schedule.waiting()).await?;
         let queue_end = self.gate.deadline(&pass);
-        let exchange =
-            Arc::new(Exchange::new(Some(pass), request.permit.take(), request.gather_max()));
+        let has_waited = pass.has_waited();
+        let exchange = Exchange::new(Some(pass), request.permit.take(), request.gather_max());
+        let exchange = Arc::new(exchange.traced(request.trace.clone()));
         let job = Job { request, exchange: exchange.clone() };
-        self.place(self.schedule.dispatch(job), &exchange)?;
+        let waits = self.place(self.schedule.dispatch(job), &exchange)? || has_waited;
         let mut client = Client { shared: self, exchange: &exchange, served: false };
 
-        let head = client.head(queue_end).await?;
+        let head = client.head(queue_end).await;
+        if waits && let Some(taken) = exchange.taken_at() {
+            self.gate.waited(queue_end, taken);
+        }
+        let head = head?;
         let mut gathered = Gathered::default();
         gathered.gather(&exchange);
         if gathered.is_cut() {
@@ -87,8 +97,8 @@ impl Shared {
         }
     }
 
-    /// Does what became of a job.
-    fn place(self: &Arc<Self>, placed: Placed<Job>, exchange: &Exchange) -> Result<(), Failure> {
+    /// Does what became of a job. True where it waits.
+    fn place(self: &Arc<Self>, placed: Placed<Job>, exchange: &Exchange) -> Result<bool, Failure> {
         match placed {
             Placed::Taken => {}
             Placed::Start(job) => {
@@ -99,10 +109,11 @@ impl Shared {
                 if !exchange.waits_at(place) {
                     self.schedule.withdraw(place);
                 }
+                return Ok(true);
             }
             Placed::Full(_) => return Err(self.gate.full()),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// A worker is gone. Its slot goes to who waits longest.

@@ -133,25 +133,23 @@ impl<I: Send + 'static> Slots<I> {
         self.changed.notify_waiters();
     }
 
+    pub fn is_evicting(&self) -> bool {
+        self.lock().evicting
+    }
+
     /// Since when the longest unused of the idle instances has been idle.
     pub fn longest_unused(&self) -> Option<Instant> {
         self.lock().idle.front().map(|(since, _)| *since)
     }
 
-    /// Lets that one go. False when none is idle.
-    pub fn evict_longest_unused(&self) -> bool {
-        let evicted = {
-            let mut state = self.lock();
-            let evicted = state.idle.pop_front();
-            state.live -= usize::from(evicted.is_some());
-            evicted
-        };
-        let any = evicted.is_some();
-        drop(evicted);
-        if any {
-            self.changed.notify_waiters();
-        }
-        any
+    /// Takes that one out, to be dropped. None when none is idle.
+    pub fn take_longest_unused(&self) -> Option<I> {
+        let mut state = self.lock();
+        let (_, taken) = state.idle.pop_front()?;
+        state.live -= 1;
+        drop(state);
+        self.changed.notify_waiters();
+        Some(taken)
     }
 
     /// Resolves when no instance is left.

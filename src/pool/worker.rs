@@ -20,15 +20,17 @@ use super::instance::Instance;
 use super::ledger::{Entry, Ledger, Standing, Verdict};
 use super::schedule::Seat;
 use super::shared::{Job, Shared};
-use super::{Failure, GATHER_TURNS};
+use super::{Failure, GATHER_TURNS, KILLED};
 use crate::guest::State;
 use crate::guest::store::running_request;
+use crate::stats::Gone;
 
 /// Why a worker ended.
 enum End {
-    /// It was idle for its timeout, or used up.
-    Done,
+    /// It has left with nothing to do, and why.
+    Left(Gone),
     TimedOut,
+    Killed,
     Failed(wasmtime::Error),
 }
 
@@ -52,14 +54,26 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
             return first.exchange.publish();
         }
     };
-    let ledger = Mutex::new(Ledger::new());
+    first.exchange.made();
+    let ledger = Arc::new(Mutex::new(Ledger::new()));
+    instance.member.keeps(&ledger);
+    // Who looks at it may have it for longer, and the store goes before the instance does.
+    let _settling = Settling(&ledger);
 
     let id = instance.id;
     let end = drive(&shared, &seat, &mut instance, &ledger, first).await;
     let mut ledger = lock(&ledger);
     ledger.failure = match end {
-        End::Done => Failure::Guest("the guest exited".into()),
+        End::Left(why) => {
+            instance.gone = why;
+            Failure::Guest("the guest exited".into())
+        }
+        End::Killed => {
+            instance.gone = Gone::Killed;
+            Failure::Guest(KILLED.into())
+        }
         End::TimedOut => {
+            instance.gone = Gone::Timeout;
             if blueprint.tally.may_warn() {
                 let app = blueprint.app();
                 warn!(app, instance = id, "the guest took too long and was ended");
@@ -68,7 +82,7 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
         }
         End::Failed(error) => {
             let guilty = running_request(&mut instance.store).or(ledger.only_request());
-            instance.failed(guilty, &error)
+            instance.failed(guilty, ledger.entries.len(), &error)
         }
     };
 }
@@ -83,13 +97,12 @@ async fn drive(
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
     let engines = &blueprint.component.engines;
-    let Instance { store, proxy, pace, id, room, .. } = instance;
+    let Instance { store, proxy, pace, id, room, member, .. } = instance;
     let id = *id;
     let output = store.data().output.clone();
 
     let inside = async |accessor: &Accessor<State>| {
         let mut calls = FuturesUnordered::new();
-        let mut served = 0;
         let mut first = Some(first);
         std::future::poll_fn(|cx| {
             let mut news = !std::mem::replace(&mut lock(ledger).polled, true);
@@ -115,7 +128,7 @@ async fn drive(
                 let mut job = first.take().or_else(|| seat.take());
                 let able = book.entries.len() < limits.max_concurrent_per_instance.get()
                     && (book.responsive || book.entries.is_empty() && calls.is_empty());
-                let spent = served >= limits.max_requests_per_instance.get()
+                let spent = blueprint.uses_up(member.served())
                     || book.overdue()
                     // Its clock may not have been read yet: who came now would lack that much time.
                     || (job.is_some() || able && !book.listed) && book.is_late(limits);
@@ -142,12 +155,12 @@ async fn drive(
                     if !exchange.has_client() {
                         continue;
                     }
-                    exchange.start();
+                    let since = exchange.start();
                     exchange.taken_by(id);
                     exchange.wake_driver(cx.waker());
-                    served += 1;
+                    member.serves_one_more();
                     book.responsive = false;
-                    book.entries.push(Entry::new(request.id, exchange.clone()));
+                    book.entries.push(Entry::new(request.id, exchange.clone(), since));
                     output.set_request(book.only_request());
                     drop(book);
                     let instance = (&**blueprint, id, &*proxy);
@@ -170,7 +183,7 @@ async fn drive(
                 if spent {
                     return Poll::Ready(Ok(()));
                 }
-                accessor.with(|mut store| store.data_mut().end_calls());
+                accessor.with(|mut store| store.data_mut().rest());
                 output.set_request(None);
                 if let Err(error) = accessor.with(|mut access| access.data_mut().count_holdings()) {
                     return Poll::Ready(Err(error));
@@ -194,9 +207,13 @@ async fn drive(
             lock(ledger).polled = false;
             if let Poll::Ready(result) = event_loop.as_mut().poll(cx) {
                 return Poll::Ready(match result.flatten() {
-                    Ok(()) => End::Done,
+                    Ok(()) => End::Left(Gone::UsedUp),
                     Err(error) => End::Failed(error),
                 });
+            }
+
+            if member.poll_killed(cx) {
+                return Poll::Ready(End::Killed);
             }
 
             let mut book = lock(ledger);
@@ -225,7 +242,10 @@ async fn drive(
             match verdict {
                 Verdict::Kill => return Poll::Ready(End::TimedOut),
                 Verdict::Leave => match shared.schedule.unlist(seat) {
-                    None => return Poll::Ready(End::Done),
+                    None if seat.is_dismissed() => {
+                        return Poll::Ready(End::Left(Gone::Evicted));
+                    }
+                    None => return Poll::Ready(End::Left(Gone::Idle)),
                     // Handed over at the last moment: we serve it.
                     Some(job) => {
                         book.listed = false;
@@ -268,6 +288,15 @@ impl Drop for Closing {
             self.shared.give_back(job);
         }
         self.shared.closed(self.hopeless);
+    }
+}
+
+/// Settles a worker's requests however it ends, before its store goes.
+struct Settling<'a>(&'a Mutex<Ledger>);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        lock(self.0).settle();
     }
 }
 

@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Clients;
+use crate::config::{Clients, Peer, Proxies};
 use crate::limit::{Limit, Tally};
+use crate::shutdown::{GIVE_WAY, Stop};
 
 /// How long a connection that is being closed may take for it, once no request runs.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,10 +39,14 @@ const NEVER: u64 = u64::MAX;
 pub struct Activity {
     /// What the client may do, from the generation that served when it came.
     pub limits: Clients,
-    client: IpAddr,
+    /// The proxies in front of us, from the same generation.
+    proxies: Arc<Proxies>,
+    peer: Peer,
+    /// Whose connection it is, where a proxy has announced that.
+    announced: OnceLock<Peer>,
     tally: Arc<Tally>,
     /// Asks for its end, as the process' stop does.
-    stop: CancellationToken,
+    stop: Stop,
     start: Instant,
     /// Whether what is read while no request runs is a head: on HTTP/2 it may be anything.
     reads_are_heads: AtomicBool,
@@ -54,6 +58,8 @@ pub struct Activity {
     block_since: AtomicU64,
     stalled_since: AtomicU64,
     closing_since: AtomicU64,
+    /// Another process serves whoever comes.
+    gives_way_since: AtomicU64,
     /// The upload of a request on HTTP/1 failed, as its client was too slow.
     late_since: AtomicU64,
     /// The last request's body was not read to its end.
@@ -97,15 +103,17 @@ impl Activity {
     /// Of a connection that was accepted now.
     pub fn new(
         limits: Clients,
-        client: IpAddr,
+        proxies: Arc<Proxies>,
+        peer: Peer,
         tally: Arc<Tally>,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Activity {
         Activity {
             age_due: AtomicU64::new(millis(jittered(limits.max_age))),
             limits,
-            // An IPv4 client of a listener for both kinds has an IPv6 form that nobody wants to see.
-            client: client.to_canonical(),
+            proxies,
+            peer,
+            announced: OnceLock::new(),
             tally,
             stop,
             start: Instant::now(),
@@ -116,6 +124,7 @@ impl Activity {
             block_since: AtomicU64::new(NEVER),
             stalled_since: AtomicU64::new(NEVER),
             closing_since: AtomicU64::new(NEVER),
+            gives_way_since: AtomicU64::new(NEVER),
             late_since: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             lingers_since: AtomicU64::new(NEVER),
@@ -127,13 +136,35 @@ impl Activity {
         }
     }
 
-    /// Who is at the other end.
-    pub fn client(&self) -> IpAddr {
-        self.client
+    /// Whose connection it is: of whoever is at the other end, or of the client that a proxy announced.
+    pub fn client(&self) -> Peer {
+        *self.announced.get().unwrap_or(&self.peer)
+    }
+
+    /// Whether it begins with a PROXY header.
+    pub fn is_announced(&self) -> bool {
+        self.proxies.announcing.contains(self.peer)
+    }
+
+    /// A PROXY header says whose connection it is.
+    pub fn announce(&self, client: IpAddr) {
+        let _ = self.announced.set(client.into());
+    }
+
+    /// As whose it is counted among the connections of one address. As nobody's where it is a
+    /// proxy's, which has those of many clients, or where there is no address.
+    pub fn counted_as(&self) -> Option<IpAddr> {
+        let client = self.client();
+        let is_proxy = self.proxies.trusted.contains(client)
+            || self.announced.get().is_none() && self.is_announced();
+        match client {
+            Peer::Ip(ip) if !is_proxy => Some(ip),
+            Peer::Ip(_) | Peer::Unix => None,
+        }
     }
 
     /// Cancelled when the connection is to end.
-    pub fn stop(&self) -> &CancellationToken {
+    pub fn stop(&self) -> &Stop {
         &self.stop
     }
 
@@ -209,6 +240,19 @@ impl Activity {
         self.closing_since.load(Relaxed) != NEVER
     }
 
+    /// On HTTP/1, whether it was told to end because another process serves whoever comes. Its
+    /// next answer is then the last, and says so; it is closed when none was asked for in a while.
+    pub fn gives_way(&self) -> bool {
+        if self.stop.handed_over().is_none() || self.dismissed.load(Relaxed) {
+            return false;
+        }
+        if self.gives_way_since.load(Relaxed) == NEVER {
+            self.gives_way_since.store(self.now(), Relaxed);
+            self.retire();
+        }
+        true
+    }
+
     /// The connection's age is reached: on HTTP/1 the next answer says so.
     pub fn retire(&self) {
         self.age_due.store(NEVER, Relaxed);
@@ -230,9 +274,14 @@ impl Activity {
         self.flood.get().copied()
     }
 
+    /// Where limits are counted that clients reach.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Counts a limit that this client has reached.
     pub fn reached(&self, limit: Limit) {
-        self.tally.reached(limit, self.client);
+        self.tally.reached(limit, self.client());
     }
 
     /// What is to be done if nothing happens until then.
@@ -263,6 +312,11 @@ impl Activity {
             // Nothing is awaited any more but the other end's goodbye.
             let since = closing.max(self.idle_since.load(Relaxed));
             return (since.saturating_add(millis(CLOSE_TIMEOUT)), Due::Idle);
+        }
+        let gives_way = self.gives_way_since.load(Relaxed);
+        if gives_way != NEVER {
+            let since = gives_way.max(self.idle_since.load(Relaxed));
+            return (since.saturating_add(millis(GIVE_WAY)), Due::Idle);
         }
         match after(&self.head_since, self.limits.head_timeout) {
             NEVER => (after(&self.idle_since, self.limits.keep_alive_timeout), Due::Idle),
@@ -349,6 +403,11 @@ fn jittered(age: Duration) -> Duration {
 }
 
 impl Running {
+    /// Where limits are counted that its client reaches.
+    pub fn tally(&self) -> &Tally {
+        self.0.tally()
+    }
+
     /// The answer is cut, and only a connection that is reset says so: to HTTP/1.0 its end is the answer's.
     pub fn cut(&self) {
         self.0.cut.store(true, Relaxed);

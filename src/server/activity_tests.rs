@@ -11,8 +11,9 @@ impl Reset for DuplexStream {
 
 /// Of a connection that was accepted now, with the default limits.
 pub fn activity() -> Arc<Activity> {
-    let client = IpAddr::from([192, 0, 2, 1]);
-    Arc::new(Activity::new(Clients::default(), client, Tally::new(None), CancellationToken::new()))
+    let client = Peer::from(IpAddr::from([192, 0, 2, 1]));
+    let (tally, stop) = (Tally::new(None), Stop::default());
+    Arc::new(Activity::new(Clients::default(), Arc::default(), client, tally, stop))
 }
 
 /// The activity of an HTTP/1 connection, its watched socket, and the client's end.

@@ -13,11 +13,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
 use super::stream::Pace;
+use crate::config::Peer;
 use crate::limit::Limit;
 
 /// The clock of one request's body.
 pub struct Arrival {
     activity: Arc<Activity>,
+    /// Whose body it is.
+    sender: Peer,
     /// The stream's, on HTTP/2.
     pace: Option<Pace>,
     /// Bytes.
@@ -53,9 +56,9 @@ struct Rung {
 
 impl Arrival {
     /// The clock of a body that is not complete yet. Called by the task of the request.
-    pub fn new(activity: Arc<Activity>) -> Arrival {
+    pub fn new(activity: Arc<Activity>, sender: Peer) -> Arrival {
         let pace = Pace::current().inspect(Pace::uploads);
-        Arrival { activity, pace, received: 0, waited: Duration::ZERO, wait: None }
+        Arrival { activity, sender, pace, received: 0, waited: Duration::ZERO, wait: None }
     }
 
     /// So many bytes have arrived.
@@ -100,7 +103,7 @@ impl Arrival {
     }
 
     fn end(&self, limit: Limit) {
-        self.activity.reached(limit);
+        self.activity.tally().reached(limit, self.sender);
         match &self.pace {
             Some(pace) => {
                 pace.end_late();
@@ -184,7 +187,11 @@ mod tests {
     fn upload() -> (mpsc::UnboundedSender<usize>, Upload, Arc<Activity>) {
         let (client, chunks) = mpsc::unbounded_channel();
         let activity = activity();
-        (client, Upload { arrival: Arrival::new(Arc::clone(&activity)), chunks }, activity)
+        (
+            client,
+            Upload { arrival: Arrival::new(Arc::clone(&activity), activity.client()), chunks },
+            activity,
+        )
     }
 
     impl Upload {

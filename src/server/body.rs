@@ -13,26 +13,32 @@ use hyper::body::Incoming;
 use tracing::warn;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::access::Record;
 use super::activity::{Activity, Running};
 use super::arrival::{Arrival, Late};
+use super::bounds::Place;
+use super::duties::Encoded;
+use super::files::{Content, FileBody};
+use super::observed::Observed;
 use super::sizes::{Allowance, Broken, Overflow, TooLarge, capped};
 use super::stream::Pace;
+use crate::config::{Coding, Peer};
 use crate::generation::Generation;
+use crate::limit::Tally;
 use crate::pool;
 use crate::request_id::RequestId;
+use crate::stats::Received;
 
 /// The body of an answer. With it goes what must last as long as the answer does.
 pub struct Body {
     source: Source,
     id: RequestId,
-    /// Written to the access log when the body is dropped.
-    record: Option<Box<Record>>,
+    /// Counted, and written to the access log, when the body is dropped.
+    observed: Observed,
     /// The connection is not idle before this is dropped.
     running: Running,
     /// Its end is the connection's, as HTTP/1.0 knows no other.
     to_close: bool,
-    /// On HTTP/2, whose turn it is.
+    /// On HTTP/2 and HTTP/3, whose turn it is.
     pace: Option<Pace>,
     /// The generation is not retired before this is dropped.
     _generation: Arc<Generation>,
@@ -43,6 +49,9 @@ enum Source {
     /// Where an answer has no body, whatever the guest wrote.
     None,
     Page(Option<Bytes>),
+    File(FileBody),
+    /// Any other one, compressed.
+    Encoded(Box<Encoded<Source>>),
 }
 
 impl Body {
@@ -50,40 +59,63 @@ impl Body {
         body: pool::Body,
         allowance: Allowance,
         id: RequestId,
-        record: Option<Box<Record>>,
+        observed: Observed,
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
-        Body::new(Source::Guest(body, allowance), id, record, running, generation)
+        Body::new(Source::Guest(body, allowance), id, observed, running, generation)
     }
 
-    /// A page of our own.
+    /// A body of our own, all of which is there.
     pub fn page(
         page: Bytes,
         id: RequestId,
-        record: Option<Box<Record>>,
+        observed: Observed,
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
         let page = Some(page).filter(|page| !page.is_empty());
-        Body::new(Source::Page(page), id, record, running, generation)
+        Body::new(Source::Page(page), id, observed, running, generation)
+    }
+
+    /// A body from a folder of files.
+    pub fn content(
+        content: Content,
+        id: RequestId,
+        observed: Observed,
+        running: Running,
+        generation: Arc<Generation>,
+    ) -> Body {
+        match content {
+            Content::Whole(bytes) => Body::page(bytes, id, observed, running, generation),
+            Content::File(file) => Body::new(Source::File(file), id, observed, running, generation),
+        }
     }
 
     fn new(
         source: Source,
         id: RequestId,
-        record: Option<Box<Record>>,
+        observed: Observed,
         running: Running,
         generation: Arc<Generation>,
     ) -> Body {
         // Its client may have closed the stream's window before there was anything to send.
         let pace = Pace::current().inspect(Pace::waits_for_client);
-        Body { source, id, record, running, to_close: false, pace, _generation: generation }
+        Body { source, id, observed, running, to_close: false, pace, _generation: generation }
     }
 
     /// Makes it a body that ends with the connection.
     pub fn end_with_connection(&mut self) {
         self.to_close = true;
+    }
+
+    /// Compresses it. `length` is how long it is before that, where it is known.
+    pub fn compress(&mut self, coding: Coding, length: Option<u64>, place: Place) {
+        let source = std::mem::replace(&mut self.source, Source::None);
+        self.source = Source::Encoded(Box::new(Encoded::new(source, coding, length, place)));
+        if let Some(record) = &mut self.observed.record {
+            record.forget_length();
+        }
     }
 
     /// Makes it the body of an answer that has none. A guest sees its stream closed.
@@ -101,49 +133,83 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        let frame = match &mut this.source {
-            Source::Guest(body, allowance) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => allowance.judge(frame),
-                Poll::Pending => {
-                    this.pace.as_ref().inspect(|pace| pace.waits_for_guest());
-                    return Poll::Pending;
-                }
-            },
-            Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
-            Source::None => None,
+        let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
+            this.pace.as_ref().inspect(|pace| pace.waits_for_guest());
+            return Poll::Pending;
         };
         this.pace.as_ref().inspect(|pace| pace.waits_for_client());
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
-            if let Source::Guest(_, allowance) = &this.source
-                && allowance.tally.may_warn()
-            {
+            if this.source.tally().unwrap_or(this.running.tally()).may_warn() {
                 warn!(request = %this.id, %error, "answer cut short");
             }
             if this.to_close {
                 this.running.cut();
             }
         }
-        if let Some(record) = &mut this.record {
-            record.note(&frame);
-        }
+        this.observed.note(&frame);
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Source {
+    /// The app's whose answer it is.
+    fn tally(&self) -> Option<&Tally> {
+        match self {
+            Source::Guest(_, allowance) => Some(allowance.tally.as_ref()),
+            Source::Encoded(encoded) => encoded.inner().tally(),
+            Source::None | Source::Page(_) | Source::File(_) => None,
+        }
+    }
+}
+
+impl http_body::Body for Source {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Poll::Ready(match &mut *self {
+            Source::Guest(body, allowance) => {
+                allowance.judge(ready!(Pin::new(body).poll_frame(cx)))
+            }
+            Source::Page(page) => page.take().map(|page| Ok(Frame::data(page))),
+            Source::File(file) => {
+                ready!(Pin::new(file).poll_frame(cx)).map(|frame| frame.map_err(Broken::Own))
+            }
+            Source::Encoded(encoded) => ready!(Pin::new(encoded).poll_frame(cx)),
+            Source::None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
             Source::Guest(body, _) => body.is_end_stream(),
             Source::Page(page) => page.is_none(),
+            Source::File(file) => file.is_end_stream(),
+            Source::Encoded(encoded) => encoded.is_end_stream(),
             Source::None => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        match self {
             Source::Guest(body, _) => body.size_hint(),
             Source::Page(page) => {
                 SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64))
             }
+            Source::File(file) => file.size_hint(),
+            Source::Encoded(encoded) => encoded.size_hint(),
             Source::None => SizeHint::with_exact(0),
         }
     }
@@ -153,29 +219,44 @@ impl Drop for Body {
     fn drop(&mut self) {
         // hyper does not ask for the end of a body that says it is at it.
         let ended = http_body::Body::is_end_stream(self);
-        if let Some(record) = &mut self.record {
+        if let Some(record) = &mut self.observed.record {
             record.finish(ended);
         }
     }
 }
 
+/// The body of a request as its protocol brings it: hyper's, or that of HTTP/3.
+pub trait Arriving: http_body::Body<Data = Bytes> + Send + Unpin + 'static {
+    /// What a guest is told of a body that broke.
+    fn cause(error: Self::Error) -> Error;
+}
+
 /// A request's body on its way to a guest.
-pub struct Upload {
-    body: Incoming,
-    http2: bool,
+pub struct Upload<B: Arriving> {
+    body: B,
+    streams: bool,
     ended: bool,
     /// How long its client may take, where it is not there at once.
     arrival: Option<Arrival>,
-    /// Told when the body is dropped before its end. HTTP/2 resets the one stream instead.
+    /// Told when the body is dropped before its end. A stream is reset by itself instead.
     activity: Option<Arc<Activity>>,
+    /// Counts what comes, once it is known whose it is.
+    received: Option<Received>,
 }
 
-impl Upload {
-    pub fn new(body: Incoming, http2: bool, activity: &Arc<Activity>) -> Upload {
+impl<B: Arriving> Upload<B> {
+    pub fn new(body: B, streams: bool, activity: &Arc<Activity>, sender: Peer) -> Upload<B> {
         let ended = http_body::Body::is_end_stream(&body);
-        let arrival = (!ended).then(|| Arrival::new(Arc::clone(activity)));
-        let activity = (!ended && !http2).then(|| Arc::clone(activity));
-        Upload { body, http2, ended, arrival, activity }
+        let arrival = (!ended).then(|| Arrival::new(Arc::clone(activity), sender));
+        let activity = (!ended && !streams).then(|| Arc::clone(activity));
+        Upload { body, streams, ended, arrival, activity, received: None }
+    }
+
+    /// Counts what comes from now on.
+    pub fn count(&mut self, received: impl FnOnce() -> Option<Received>) {
+        if !self.ended {
+            self.received = received();
+        }
     }
 
     /// As guests take it, and what tells when it is larger than `max` bytes; see [`capped`].
@@ -187,7 +268,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl<B: Arriving> Drop for Upload<B> {
     fn drop(&mut self) {
         if let Some(activity) = &self.activity
             && !self.ended
@@ -198,7 +279,7 @@ impl Drop for Upload {
     }
 }
 
-impl http_body::Body for Upload {
+impl<B: Arriving> http_body::Body for Upload<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -219,15 +300,21 @@ impl http_body::Body for Upload {
             None => ready!(next(cx)),
         };
         self.ended = !matches!(frame, Some(Ok(_)));
-        if let (Some(Ok(frame)), Some(arrival)) = (&frame, &mut self.arrival) {
-            arrival.note(frame.data_ref().map_or(0, Bytes::len));
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            if let Some(arrival) = &mut self.arrival {
+                arrival.note(bytes);
+            }
+            if let Some(received) = &self.received {
+                received.add(bytes);
+            }
         }
         match frame {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => Poll::Ready(Some(Err(cause(&error)))),
+            Some(Err(error)) => Poll::Ready(Some(Err(B::cause(error)))),
             // hyper takes a stream that was reset with NO_ERROR for one that has ended: to a guest
             // half an upload would be a whole one.
-            None if self.http2 && !self.body.is_end_stream() => {
+            None if self.streams && !self.body.is_end_stream() => {
                 Poll::Ready(Some(Err(Error::ConnectionTerminated)))
             }
             None => Poll::Ready(None),
@@ -243,17 +330,20 @@ impl http_body::Body for Upload {
     }
 }
 
-/// What a guest is told of a broken upload.
-fn cause(error: &hyper::Error) -> Error {
-    let malformed =
-        error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some_and(|cause| {
-            matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
-        });
-    if error.is_timeout() {
-        Error::ConnectionReadTimeout
-    } else if malformed || error.is_parse() {
-        Error::HttpProtocolError
-    } else {
-        Error::ConnectionTerminated
+impl Arriving for Incoming {
+    fn cause(error: hyper::Error) -> Error {
+        let malformed = error
+            .source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>())
+            .is_some_and(|cause| {
+                matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+            });
+        if error.is_timeout() {
+            Error::ConnectionReadTimeout
+        } else if malformed || error.is_parse() {
+            Error::HttpProtocolError
+        } else {
+            Error::ConnectionTerminated
+        }
     }
 }

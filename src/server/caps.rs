@@ -6,7 +6,6 @@
 //! them leaves, they would decide when.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tracing::warn;
 
 use super::activity::Activity;
 use crate::config::Clients;
-use crate::limit::{Limit, Tally};
+use crate::limit::{Limit, Network};
 
 /// Connections open at once at the most, where the manifest does not say.
 const CONNECTIONS_MAX: usize = 8192;
@@ -38,7 +37,6 @@ pub struct Caps {
     most: usize,
     /// The last number wanted for which it was said that there are too few.
     warned: AtomicUsize,
-    tally: Arc<Tally>,
     open: Mutex<Open>,
     left: Notify,
 }
@@ -50,12 +48,13 @@ struct Open {
     connections: BTreeMap<u64, Seat>,
     /// Those of them that shake hands.
     handshakes: BTreeSet<u64>,
-    /// An entry leaves with the last connection of its network.
-    networks: HashMap<Network, Share>,
+    /// An entry leaves with the last connection of its network. Those that are counted as
+    /// nobody's are together here, as if they were of one.
+    networks: HashMap<Option<Network>, Share>,
 }
 
 struct Seat {
-    network: Network,
+    network: Option<Network>,
     activity: Arc<Activity>,
 }
 
@@ -64,13 +63,6 @@ struct Seat {
 struct Share {
     connections: usize,
     handshakes: usize,
-}
-
-/// Whose a client's address is: one for IPv4, and a /64 for IPv6, as one client has all of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    V4([u8; 4]),
-    V6([u8; 8]),
 }
 
 /// A connection's place. Dropping it leaves it to the next.
@@ -89,16 +81,10 @@ pub struct Refused;
 impl Caps {
     /// No connection yet, and room for as many as there are descriptors for, having asked for as
     /// many as we may have.
-    pub fn new(tally: Arc<Tally>) -> Caps {
+    pub fn new() -> Caps {
         let most = raise_descriptors() / DESCRIPTORS_PER_CONNECTION;
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
-        Caps {
-            most,
-            warned: AtomicUsize::new(0),
-            tally,
-            open: Mutex::default(),
-            left: Notify::new(),
-        }
+        Caps { most, warned: AtomicUsize::new(0), open: Mutex::default(), left: Notify::new() }
     }
 
     /// How many connections there may be at a time: what the manifest says, if there are descriptors for them.
@@ -117,21 +103,16 @@ impl Caps {
     ///
     /// # Errors
     /// When its network has as many as it may have: it is refused at once.
-    pub async fn admit(
-        self: &Arc<Self>,
-        client: IpAddr,
-        activity: &Arc<Activity>,
-    ) -> Result<Place, Refused> {
+    pub async fn admit(self: &Arc<Self>, activity: &Arc<Activity>) -> Result<Place, Refused> {
         let max = self.connections_max(&activity.limits);
         let mut counted = false;
         loop {
             let dismissed = {
                 let mut open = self.open();
-                let network = Network::of(client);
-                let per_address = activity.limits.max_connections_per_address.get();
-                if open.share(network).connections >= per_address {
+                let network = activity.counted_as().map(Network::of);
+                if !open.has_room(network, activity) {
                     drop(open);
-                    self.tally.reached(Limit::MaxConnectionsPerAddress, client);
+                    activity.reached(Limit::MaxConnectionsPerAddress);
                     return Err(Refused);
                 }
                 if open.connections.len() < max {
@@ -145,7 +126,7 @@ impl Caps {
                 resting.stop().cancel();
             }
             if !counted {
-                self.tally.reached(Limit::MaxConnections, client);
+                activity.reached(Limit::MaxConnections);
                 counted = true;
             }
             // One who leaves now is not missed: the notice is kept until somebody waits.
@@ -159,11 +140,17 @@ impl Caps {
 }
 
 impl Open {
-    fn share(&self, network: Network) -> Share {
+    fn share(&self, network: Option<Network>) -> Share {
         self.networks.get(&network).copied().unwrap_or_default()
     }
 
-    fn enter(&mut self, network: Network, activity: Arc<Activity>) -> u64 {
+    /// Whether a network may have another connection.
+    fn has_room(&self, network: Option<Network>, activity: &Activity) -> bool {
+        let max = activity.limits.max_connections_per_address.get();
+        network.is_none() || self.share(network).connections < max
+    }
+
+    fn enter(&mut self, network: Option<Network>, activity: Arc<Activity>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.connections.insert(number, Seat { network, activity });
@@ -172,12 +159,25 @@ impl Open {
     }
 
     fn leave(&mut self, number: u64) {
-        let Some(seat) = self.connections.remove(&number) else { return };
-        let Some(share) = self.networks.get_mut(&seat.network) else { return };
+        if let Some(seat) = self.connections.remove(&number) {
+            self.leave_network(seat.network);
+        }
+    }
+
+    fn leave_network(&mut self, network: Option<Network>) {
+        let Some(share) = self.networks.get_mut(&network) else { return };
         share.connections -= 1;
         if share.connections == 0 {
-            self.networks.remove(&seat.network);
+            self.networks.remove(&network);
         }
+    }
+
+    /// Counts a connection as that of another network, which its client turned out to be of.
+    fn move_to(&mut self, number: u64, network: Option<Network>) {
+        let Some(seat) = self.connections.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut seat.network, network);
+        self.networks.entry(network).or_default().connections += 1;
+        self.leave_network(before);
     }
 
     /// Up to `count` connections that have been without a request for the longest. Those that
@@ -216,6 +216,22 @@ impl Open {
 }
 
 impl Place {
+    /// Counts the connection as that of the client whom a proxy has announced. No handshake has begun.
+    ///
+    /// # Errors
+    /// When its network has as many as it may have.
+    pub fn recount(&self, activity: &Activity) -> Result<(), Refused> {
+        let mut open = self.caps.open();
+        let network = activity.counted_as().map(Network::of);
+        if !open.has_room(network, activity) {
+            drop(open);
+            activity.reached(Limit::MaxConnectionsPerAddress);
+            return Err(Refused);
+        }
+        open.move_to(self.number, network);
+        Ok(())
+    }
+
     /// Begins the handshake of this connection.
     ///
     /// When too many are under way, one of the network with the most of them gives way to a
@@ -255,18 +271,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.caps.open().leave(self.number);
         self.caps.left.notify_one();
-    }
-}
-
-impl Network {
-    fn of(client: IpAddr) -> Network {
-        match client.to_canonical() {
-            IpAddr::V4(address) => Network::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Network::V6([a, b, c, d, e, f, g, h])
-            }
-        }
     }
 }
 

@@ -1,14 +1,18 @@
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::config::{Peer, Proxies};
+use crate::limit::Tally;
+use crate::shutdown::Stop;
 
 /// At most `max` connections, `per_address` of them from one address, and `handshakes`.
 struct World {
     caps: Arc<Caps>,
     limits: Clients,
+    proxies: Arc<Proxies>,
 }
 
 fn world(max: usize, per_address: usize, handshakes: usize) -> World {
@@ -19,19 +23,16 @@ fn world(max: usize, per_address: usize, handshakes: usize) -> World {
         max_handshakes: count(handshakes),
         ..Clients::default()
     };
-    World { caps: Arc::new(Caps::new(Tally::new(None))), limits }
+    World { caps: Arc::new(Caps::new()), limits, proxies: Arc::default() }
 }
 
 impl World {
-    fn client(&self, address: &str) -> (IpAddr, Arc<Activity>) {
-        let address = address.parse().unwrap();
-        let token = CancellationToken::new();
-        (address, Arc::new(Activity::new(self.limits.clone(), address, Tally::new(None), token)))
-    }
-
     async fn admit(&self, address: &str) -> Result<(Place, Arc<Activity>), Refused> {
-        let (address, activity) = self.client(address);
-        Ok((self.caps.admit(address, &activity).await?, activity))
+        let peer = address.parse().map_or(Peer::Unix, |ip: IpAddr| ip.into());
+        let (limits, proxies) = (self.limits.clone(), Arc::clone(&self.proxies));
+        let (tally, token) = (Tally::new(None), Stop::default());
+        let activity = Arc::new(Activity::new(limits, proxies, peer, tally, token));
+        Ok((self.caps.admit(&activity).await?, activity))
     }
 }
 
@@ -128,4 +129,62 @@ async fn of_handshakes_whoever_has_the_most_gives_way() {
     // The end of one that was told counts once.
     drop(shaking);
     assert_eq!(world.caps.open().handshakes.len(), 1);
+}
+
+/// A world whose proxies are at 10.0.0.0/8 and at Unix sockets; those in 10.1.0.0/16 announce.
+fn behind_proxies(per_address: usize) -> World {
+    let proxies = Proxies {
+        announcing: "10.1.0.0/16".into(),
+        trusted: "10.2.0.0/16".into(),
+        ..Proxies::default()
+    };
+    World { proxies: Arc::new(proxies), ..world(100, per_address, 100) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn proxies_and_those_without_an_address_have_no_share() {
+    let world = behind_proxies(1);
+    let mut places = vec![];
+    for peer in ["10.1.0.1", "10.2.0.1", "unix"] {
+        for _ in 0..10 {
+            places.push(world.admit(peer).await.unwrap());
+        }
+    }
+    let _other = world.admit("10.3.0.1").await.unwrap();
+    assert!(world.admit("10.3.0.1").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_announced_has_a_share_of_their_own() {
+    let world = behind_proxies(2);
+    let announced = async |client: &str| {
+        let (place, activity) = world.admit("10.1.0.1").await.unwrap();
+        activity.announce(client.parse().unwrap());
+        place.recount(&activity).map(|()| place)
+    };
+    let first = announced("192.0.2.1").await.unwrap();
+    let _second = announced("::ffff:192.0.2.1").await.unwrap();
+    assert_eq!(announced("192.0.2.1").await.err(), Some(Refused));
+    assert!(world.admit("192.0.2.1").await.is_err(), "whichever way they come");
+    let _others = [announced("192.0.2.2").await.unwrap(), announced("192.0.2.2").await.unwrap()];
+
+    drop(first);
+    let _again = announced("192.0.2.1").await.unwrap();
+    // A proxy behind which there are many, before the one that announces.
+    let mut many = vec![];
+    for _ in 0..10 {
+        many.push(announced("10.2.0.7").await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_those_who_were_announced() {
+    let world = behind_proxies(1);
+    for number in 0..1000_u32 {
+        let (place, activity) = world.admit("10.1.0.1").await.unwrap();
+        activity.announce(std::net::Ipv4Addr::from(number * 7919 + 1).into());
+        let _ = place.recount(&activity);
+    }
+    let open = world.caps.open();
+    assert!(open.connections.is_empty() && open.networks.is_empty());
 }

@@ -2,37 +2,44 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::activity::{Activity, Due};
+use super::bind::Scheme;
+use super::bounds::Bounds;
 use super::caps::Place;
 use super::drive::{End, drive};
+use super::forwarded::{self, Sender};
 use super::frames::Frames;
-use super::listener::Scheme;
+use super::listener::Entrance;
 use super::paced::Paced;
 use super::preface::is_http2;
+use super::proxied::{Fault, read_header};
+use super::service;
 use super::sizes::head_end;
+use super::socket::Socket;
 use super::stream::limited;
+use super::tls::{self, H2, Verified};
 use super::watched::{Reset, Watched};
-use super::{service, tls};
-use crate::config::{Clients, Host};
+use crate::challenges::Challenges;
+use crate::config::{Clients, Host, Peer, Proxies};
 use crate::generation::Current;
-use crate::limit::Tally;
+use crate::limit::{Limit, Tally};
 use crate::shutdown::Shutdown;
+use crate::stats::{Protocol, Refused, Tls};
+use crate::traces::Spans;
 
 /// Bytes of HTTP/1 that are read ahead, or wait to be written.
 const BUFFER_MAX: usize = 256 * 1024;
@@ -66,25 +73,47 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What all connections share.
 pub struct Front {
     current: Arc<Current>,
-    acceptor: TlsAcceptor,
+    challenges: Arc<Challenges>,
+    tls: tls::Tls,
+    /// Where plain HTTP is sent, if HTTPS is served.
+    https_port: Option<u16>,
     tally: Arc<Tally>,
     shutdown: Shutdown,
+    bounds: Arc<Bounds>,
+    spans: Spans,
 }
 
 /// Who is at the other end, for each of its requests.
 pub struct Client {
     pub current: Arc<Current>,
-    pub scheme: Scheme,
-    /// The client's IP address.
-    pub address: HeaderValue,
+    pub challenges: Arc<Challenges>,
+    /// Whom its requests are from, where no trusted proxy says that of each.
+    pub sender: Sender,
     /// The host that the handshake was for.
     pub named: Option<Host>,
+    /// What is known of the client, if that host asks for its certificate.
+    pub verified: Option<Verified>,
+    pub https_port: Option<u16>,
     pub activity: Arc<Activity>,
-    /// On HTTP/2, for how many of its requests guests may work, those included that it has given up.
+    /// What tells the client that HTTP/3 is served as well, where it may not know that yet.
+    pub alt_svc: Option<HeaderValue>,
+    /// On HTTP/2 and HTTP/3, for how many of its requests guests may work, those included that it has given up.
     pub room: Option<Arc<Semaphore>>,
+    /// What files and compression may take.
+    pub bounds: Arc<Bounds>,
+    /// Where the spans of its requests go.
+    pub spans: Spans,
 }
 
 impl Client {
+    /// Whom a request is from, where its connection is of a proxy that is trusted to say so.
+    ///
+    /// Asked for each request: who is trusted no more must not go on for as long as they stay.
+    pub fn forwarded(&self, headers: &HeaderMap, proxies: &Proxies) -> Option<Sender> {
+        let is_trusted = proxies.trusted.contains(self.sender.peer);
+        is_trusted.then(|| forwarded::sender(headers, &self.sender, proxies))
+    }
+
     /// Whether so many answers are under way on the connection that each may hold only little.
     pub fn is_crowded(&self) -> bool {
         let most = self.activity.limits.max_streams.get();
@@ -94,90 +123,138 @@ impl Client {
 }
 
 impl Front {
-    pub fn new(current: Arc<Current>, tally: Arc<Tally>, shutdown: Shutdown) -> io::Result<Front> {
-        let tls = tls::configure(Arc::clone(&current)).map_err(io::Error::other)?;
-        Ok(Front { current, acceptor: TlsAcceptor::from(tls), tally, shutdown })
+    pub fn new(
+        current: Arc<Current>,
+        challenges: Arc<Challenges>,
+        https_port: Option<u16>,
+        tally: Arc<Tally>,
+        spans: Spans,
+        shutdown: Shutdown,
+    ) -> io::Result<Front> {
+        let tls = tls::Tls::new(Arc::clone(&current), Arc::clone(&challenges));
+        let tls = tls.map_err(io::Error::other)?;
+        let bounds = Arc::new(Bounds::new());
+        Ok(Front { current, challenges, tls, https_port, tally, shutdown, bounds, spans })
     }
 
     /// The limits of a connection that comes now are those of the manifest that serves now.
-    pub fn accept(&self, client: IpAddr) -> Activity {
-        let limits = self.current.load().config.clients.clone();
-        Activity::new(limits, client, Arc::clone(&self.tally), self.shutdown.token())
+    pub fn accept(&self, peer: Peer) -> Activity {
+        let generation = self.current.load();
+        let (limits, proxies) =
+            (generation.config.clients.clone(), Arc::clone(&generation.config.server.proxies));
+        Activity::new(limits, proxies, peer, Arc::clone(&self.tally), self.shutdown.connection())
     }
 
     /// Serves a connection to its end.
     pub async fn serve(
         &self,
-        stream: TcpStream,
-        client: SocketAddr,
-        scheme: Scheme,
+        mut socket: Socket,
+        entrance: &Entrance,
         activity: &Arc<Activity>,
         place: &Place,
     ) {
-        let ended = match scheme {
-            Scheme::Http => self.serve_plain(stream, activity).await,
-            Scheme::Https => self.serve_tls(stream, activity, place).await,
+        let known = match activity.is_announced() {
+            true => Box::pin(meet(&mut socket, entrance, activity, place)).await,
+            false => Ok(true),
         };
-        if let Err(reason) = ended {
-            if let Some(limit) = reason.limit() {
-                activity.reached(limit);
-            }
-            // The client's doing or its network's, and no news on a public address.
-            debug!(%client, %scheme, %reason, "connection ended early");
-        }
+        let ended = match (known, entrance.scheme) {
+            (Err(reason), _) => Err(reason),
+            (Ok(false), _) => Ok(()),
+            (Ok(true), Scheme::Http) => self.serve_plain(socket, entrance, activity).await,
+            (Ok(true), Scheme::Https) => self.serve_tls(socket, entrance, activity, place).await,
+        };
+        ended_early(ended, entrance.scheme.as_str(), activity);
     }
 
-    async fn serve_plain(&self, stream: TcpStream, activity: &Arc<Activity>) -> Result<(), End> {
+    /// Who is at the other end of a connection, which has `streams` or is HTTP/1.
+    pub fn client(
+        &self,
+        scheme: Scheme,
+        (named, verified): (Option<Host>, Option<Verified>),
+        alt_svc: Option<HeaderValue>,
+        streams: bool,
+        activity: &Arc<Activity>,
+    ) -> Arc<Client> {
+        let room = || Arc::new(Semaphore::new(activity.limits.max_streams.get()));
+        Arc::new(Client {
+            current: Arc::clone(&self.current),
+            challenges: Arc::clone(&self.challenges),
+            sender: Sender::new(activity.client(), scheme),
+            named,
+            verified,
+            https_port: self.https_port,
+            activity: Arc::clone(activity),
+            alt_svc,
+            room: streams.then(room),
+            bounds: Arc::clone(&self.bounds),
+            spans: self.spans.clone(),
+        })
+    }
+
+    async fn serve_plain(
+        &self,
+        socket: Socket,
+        entrance: &Entrance,
+        activity: &Arc<Activity>,
+    ) -> Result<(), End> {
         let told = tokio::select! {
-            told = timeout_at(activity.head_due(), is_http2(&stream)) => told,
-            () = activity.stop().cancelled() => return Ok(()),
+            told = timeout_at(activity.head_due(), is_http2(&socket)) => told,
+            () = activity.stop().over() => return Ok(()),
         };
         let http2 = told.map_err(|_| End::Due(Due::Head))?.map_err(End::Lost)?;
-        let stream = Paced::new(stream, Arc::clone(activity));
-        self.speak(stream, Scheme::Http, http2, None, activity).await
+        let stream = Paced::new(socket, Arc::clone(activity));
+        let client = self.client(Scheme::Http, (None, None), None, http2, activity);
+        entrance.counts.speaks(if http2 { Protocol::H2 } else { Protocol::H1 });
+        self.speak(stream, http2, client).await
     }
 
     async fn serve_tls(
         &self,
-        stream: TcpStream,
+        socket: Socket,
+        entrance: &Entrance,
         activity: &Arc<Activity>,
         place: &Place,
     ) -> Result<(), End> {
         // Counted by whom it could not be told apart from.
-        let Ok(handshake) = place.handshake() else { return Ok(()) };
-        let stream = Paced::new(stream, Arc::clone(activity));
+        let counts = &entrance.counts;
+        let Ok(handshake) = place.handshake() else {
+            counts.refuse(Refused::Handshakes);
+            return Ok(());
+        };
+        let begun = counts.shake();
+        let stream = Paced::new(socket, Arc::clone(activity));
         let shaken = tokio::select! {
-            shaken = timeout(activity.limits.handshake_timeout, self.acceptor.accept(stream)) => shaken,
-            () = activity.stop().cancelled() => return Ok(()),
+            shaken = timeout(activity.limits.handshake_timeout, self.tls.accept(stream)) => shaken,
+            () = activity.stop().in_a_hurry() => return Ok(()),
         };
         drop(handshake);
-        let stream = shaken.map_err(|_| End::HandshakeTimeout)?.map_err(End::Handshake)?;
+        let shaken = shaken.map_err(|_| End::HandshakeTimeout)?.map_err(End::Handshake)?;
+        begun.done();
+        // The handshake may be all that an authority wanted.
+        let Some((stream, verified)) = shaken else { return Ok(()) };
         activity.shaken();
         let (_, session) = stream.get_ref();
-        let http2 = session.alpn_protocol() == Some(tls::H2);
+        let http2 = session.alpn_protocol() == Some(H2);
         let named = session.server_name().and_then(Host::from_authority);
-        self.speak(stream, Scheme::Https, http2, named, activity).await
+        let tls13 = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        counts.protected(if tls13 { Tls::V1_3 } else { Tls::V1_2 });
+        counts.speaks(if http2 { Protocol::H2 } else { Protocol::H1 });
+        // Behind a proxy our port is not the one that clients know.
+        let alt_svc = entrance.alt_svc.clone().filter(|_| !activity.is_announced());
+        let alt_svc = alt_svc.filter(|_| verified.is_none());
+        let client = self.client(Scheme::Https, (named, verified), alt_svc, http2, activity);
+        self.speak(stream, http2, client).await
     }
 
     async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
-        scheme: Scheme,
         http2: bool,
-        named: Option<Host>,
-        activity: &Arc<Activity>,
+        client: Arc<Client>,
     ) -> Result<(), End> {
+        let activity = &Arc::clone(&client.activity);
         let frames = http2.then(Frames::new);
         let io = TokioIo::new(Watched::new(stream, Arc::clone(activity), frames));
-        let client = Arc::new(Client {
-            current: Arc::clone(&self.current),
-            scheme,
-            address: HeaderValue::try_from(activity.client().to_string())
-                .map_err(|_| End::Address)?,
-            named,
-            activity: Arc::clone(activity),
-            room: http2.then(|| Arc::new(Semaphore::new(activity.limits.max_streams.get()))),
-        });
         let respond = service_fn(move |request: http::Request<Incoming>| {
             service::respond(Arc::clone(&client), request)
         });
@@ -188,6 +265,51 @@ impl Front {
             activity.reads_are_heads();
             drive(http1_with(&activity.limits).serve_connection(io, respond), activity).await
         }
+    }
+}
+
+/// Learns from a PROXY header whose connection it is, and counts it as theirs. False where it is to end.
+async fn meet(
+    socket: &mut Socket,
+    entrance: &Entrance,
+    activity: &Arc<Activity>,
+    place: &Place,
+) -> Result<bool, End> {
+    let header = tokio::select! {
+        header = timeout_at(activity.head_due(), read_header(socket)) => header,
+        () = activity.stop().over() => return Ok(false),
+    };
+    let client = match header.map_err(|_| End::Due(Due::Head))? {
+        Ok(client) => client,
+        Err(Fault::Lost(error)) => return Err(End::Lost(error)),
+        Err(fault) => {
+            // The operator has listed a proxy that does something else, and would not find it otherwise.
+            let by = format_args!("{}, which sent {fault}", activity.client());
+            activity.tally().reached(Limit::ProxyProtocol, by);
+            entrance.counts.refuse(Refused::ProxyProtocol);
+            return Err(End::Proxied(fault));
+        }
+    };
+    if let Some(client) = client {
+        activity.announce(client);
+        if place.recount(activity).is_err() {
+            entrance.counts.refuse(Refused::Address);
+            // As one that is refused before it says anything.
+            socket.reset();
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Counts the limit that ended a connection, if one did.
+pub fn ended_early(ended: Result<(), End>, scheme: &'static str, activity: &Activity) {
+    if let Err(reason) = ended {
+        if let Some(limit) = reason.limit() {
+            activity.reached(limit);
+        }
+        // The client's doing or its network's, and no news on a public address.
+        debug!(client = %activity.client(), scheme, %reason, "connection ended early");
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::activity::{Activity, Due};
 use super::body::Body;
 use super::connection::Spawn;
+use super::proxied::Fault;
 use crate::limit::Limit;
 
 /// Why h2 ends a connection when its own limits are reached.
@@ -25,7 +26,10 @@ pub async fn drive<C: Connection>(connection: C, activity: &Activity) -> Result<
     let mut timer = pin!(sleep_until(activity.head_due()));
     poll_fn(|cx| {
         loop {
-            if !activity.is_closing() && stop.as_mut().poll(cx).is_ready() {
+            if !activity.is_closing()
+                && stop.as_mut().poll(cx).is_ready()
+                && (C::CLOSES_IN_ITS_OWN_TIME || !activity.gives_way())
+            {
                 activity.close();
                 connection.as_mut().close();
             }
@@ -98,14 +102,18 @@ pub enum End {
     HandshakeTimeout,
     #[error("{0}")]
     Http(hyper::Error),
+    #[error("{0}")]
+    Quic(quinn::ConnectionError),
+    #[error("{0}")]
+    Http3(h3::error::ConnectionError),
     #[error("deadline: {0:?}")]
     Due(Due),
     #[error("flood: {}", .0.name())]
     Flood(Limit),
     #[error("its place was wanted, or its client was too slow")]
     Dismissed,
-    #[error("its address cannot be written")]
-    Address,
+    #[error("its proxy sent {0}")]
+    Proxied(Fault),
 }
 
 impl End {
@@ -124,7 +132,12 @@ impl End {
                 .and_then(|cause| cause.downcast_ref::<h2::Error>())
                 .is_some_and(|cause| cause.is_library() && cause.reason() == Some(CALM))
                 .then_some(Limit::H2Errors),
-            End::Lost(_) | End::Handshake(_) | End::Dismissed | End::Address => None,
+            End::Lost(_)
+            | End::Handshake(_)
+            | End::Proxied(_)
+            | End::Quic(_)
+            | End::Http3(_)
+            | End::Dismissed => None,
         }
     }
 }

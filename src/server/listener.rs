@@ -1,131 +1,124 @@
-//! Binds the addresses, or takes systemd's sockets, and accepts connections: bounded, and whatever happens.
+//! Accepts connections: bounded, and whatever happens.
 
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use http::HeaderValue;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 use tracing::{debug, error, info};
 
+use super::bind::{Bound, Listeners, Listening, Scheme};
 use super::caps::Caps;
 use super::connection::Front;
+use super::kept::Kept;
+use super::quic;
+use super::shared::Shared;
+use super::socket::Socket;
 use super::watched::Reset;
-use crate::config::Server;
+use crate::challenges::Challenges;
+use crate::config::Peer;
 use crate::generation::Current;
-use crate::limit::Tally;
+use crate::handover::Keys;
 use crate::shutdown::Shutdown;
-use crate::systemd::Activated;
-
-/// Connections that the kernel keeps for us until we accept them.
-const BACKLOG: i32 = 1024;
+use crate::stats::{self, Refused, Stats};
+use crate::traces::Spans;
+use crate::unix::SocketFile;
 
 /// How long to wait when there is no descriptor or memory for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a listener's clients speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    Http,
-    Https,
-}
-
-/// Sockets that listen, before anything is accepted.
-#[derive(Debug)]
-pub struct Listeners {
-    sockets: Vec<(Bound, StdListener)>,
-}
-
-/// An address that is served, with the port that a configured port 0 became.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+/// Where clients come in.
+pub struct Entrance {
     pub scheme: Scheme,
-    pub address: SocketAddr,
+    /// What tells them that HTTP/3 is served as well.
+    pub alt_svc: Option<HeaderValue>,
+    pub counts: Arc<stats::Listener>,
 }
 
-/// Why the server cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error("cannot listen on {scheme}://{address}: {}", explain(source))]
-    Address { scheme: Scheme, address: SocketAddr, source: io::Error },
-    #[error("cannot use the socket `{name}` passed by systemd: {source}")]
-    Socket { name: String, source: io::Error },
-    #[error("systemd passed a socket named `{0}`: set `FileDescriptorName=` to http or https")]
-    Name(String),
-}
-
-impl Listeners {
-    /// Binds what the manifest says. A scheme that systemd passed sockets for uses those instead.
-    pub fn bind(config: &Server, activated: Vec<Activated>) -> Result<Listeners, BindError> {
-        let mut sockets = Vec::new();
-        for Activated { name, socket } in activated {
-            let scheme = match name.as_str() {
-                "http" => Scheme::Http,
-                "https" => Scheme::Https,
-                _ => return Err(BindError::Name(name)),
-            };
-            let (address, listener) =
-                adopt(socket).map_err(|source| BindError::Socket { name, source })?;
-            sockets.push((Bound { scheme, address }, listener));
-        }
-
-        let configured = [(Scheme::Http, &config.http), (Scheme::Https, &config.https)];
-        let all: Vec<_> = config.http.iter().chain(&config.https).copied().collect();
-        for (scheme, addresses) in configured {
-            if sockets.iter().any(|(bound, _)| bound.scheme == scheme) {
-                info!(%scheme, instead_of = ?addresses, "listening on sockets from systemd");
-                continue;
-            }
-            for &address in addresses {
-                let (address, listener) = bind(address, &all)
-                    .map_err(|source| BindError::Address { scheme, address, source })?;
-                sockets.push((Bound { scheme, address }, listener));
-            }
-        }
-        Ok(Listeners { sockets })
-    }
-
-    /// What is listened on.
-    pub fn addresses(&self) -> impl Iterator<Item = Bound> {
-        self.sockets.iter().map(|(bound, _)| *bound)
-    }
+/// A socket that listens, once it is served.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// Serves what `current` holds on all listeners, until the shutdown begins. Returns at once.
 ///
-/// Connections end on their own after that; `shutdown` knows when the last one has. `tally`
-/// counts the limits that clients reach.
+/// Connections end on their own after that; `shutdown` knows when the last one has. `stats`
+/// counts them, and the limits that clients reach. An authority that checks a host finds its proof in `challenges`.
+/// What another process can take over is returned.
 pub fn serve(
     listeners: Listeners,
     current: Arc<Current>,
-    tally: Arc<Tally>,
+    challenges: Arc<Challenges>,
+    stats: &Stats,
+    spans: Spans,
     shutdown: &Shutdown,
-) -> io::Result<()> {
-    let caps = Arc::new(Caps::new(Arc::clone(&tally)));
+) -> io::Result<Kept> {
+    let caps = Arc::new(Caps::new());
     let max = caps.connections_max(&current.load().config.clients);
-    let front = Arc::new(Front::new(current, tally, shutdown.clone())?);
-    for (bound, listener) in listeners.sockets {
-        let listener = TcpListener::from_std(listener)?;
+    let https_port = https_port(listeners.addresses());
+    let mut left = listeners.left;
+    let keys = Keys::after(left.keys())?;
+    let mut kept = Kept::new(keys.clone());
+    let quic = match listeners.datagrams.is_empty() {
+        true => None,
+        false => Some(quic::config(Arc::clone(&current))?),
+    };
+    let tally = Arc::clone(&stats.clients);
+    let front = Front::new(current, challenges, https_port, tally, spans, shutdown.clone())?;
+    let front = Arc::new(front);
+    let h3_ports: Vec<_> = listeners.datagrams.iter().map(|(address, ..)| address.port()).collect();
+    for (bound, listening, origin) in listeners.sockets {
+        let (listener, file) = Listener::new(listening)?;
+        let listener = Arc::new(listener);
+        kept.listener(bound.scheme, origin, &listener, file.as_ref());
         info!(address = %bound, connections_max = max, "listening");
+        let entrance = Entrance {
+            scheme: bound.scheme,
+            alt_svc: bound.alt_svc(&h3_ports),
+            counts: stats.listener(bound.to_string()),
+        };
         shutdown.spawn(accept(
-            listener,
-            bound.scheme,
+            (listener, file),
+            Arc::new(entrance),
             Arc::clone(&front),
             Arc::clone(&caps),
             shutdown.clone(),
         ));
     }
-    Ok(())
+    for ((address, socket, origin), quic) in
+        listeners.datagrams.into_iter().zip(quic.iter().cycle())
+    {
+        let before = left.keys().cloned().zip(left.way(address));
+        let (socket, shared) = (Arc::new(socket), Arc::new(Shared::new(before)));
+        kept.datagrams((address, &socket), origin, &shared);
+        let counts = stats.listener(format!("h3://{address}"));
+        let config = (quic.clone(), &keys);
+        let endpoint = quic::Endpoint::new(address, socket, shared, config, counts)?;
+        shutdown.spawn(endpoint.serve(Arc::clone(&front), Arc::clone(&caps), shutdown.clone()));
+    }
+    // Whoever listened there before us leaves these files to us.
+    drop(shutdown.tasks().spawn_blocking(|| left.close()));
+    kept.own_files(true);
+    Ok(kept)
+}
+
+/// Where clients of plain HTTP are sent: to the port that URLs need not name, or to the first there is.
+fn https_port(addresses: impl Iterator<Item = Bound>) -> Option<u16> {
+    let bound = addresses.filter(|bound| bound.scheme == Scheme::Https);
+    let mut ports = bound.filter_map(|bound| Some(bound.address.tcp()?.port()));
+    let first = ports.next()?;
+    Some(ports.find(|port| *port == Scheme::Https.port()).unwrap_or(first))
 }
 
 /// Accepts until the shutdown begins, and closes the socket then: no error ends it.
 async fn accept(
-    listener: TcpListener,
-    scheme: Scheme,
+    (listener, file): (Arc<Listener>, Option<SocketFile>),
+    entrance: Arc<Entrance>,
     front: Arc<Front>,
     caps: Arc<Caps>,
     shutdown: Shutdown,
@@ -135,30 +128,32 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stop => return,
+            () = &mut stop => return close(listener, file).await,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => {
+            Ok((socket, peer)) => {
                 exhausted = false;
-                let activity = Arc::new(front.accept(client.ip()));
+                let open = entrance.counts.accept();
+                let activity = Arc::new(front.accept(peer));
                 // One at a time waits for room here, and the others in the backlog.
                 let place = tokio::select! {
                     biased;
-                    () = &mut stop => return,
-                    place = caps.admit(client.ip(), &activity) => place,
+                    () = activity.stop().over() => return close(listener, file).await,
+                    place = caps.admit(&activity) => place,
                 };
                 let Ok(place) = place else {
+                    entrance.counts.refuse(Refused::Address);
                     // Without a goodbye, which would leave the kernel something to remember.
-                    stream.reset();
+                    socket.reset();
                     continue;
                 };
-                prepare(&stream);
-                let front = Arc::clone(&front);
+                socket.prepare();
+                let (front, entrance) = (Arc::clone(&front), Arc::clone(&entrance));
                 shutdown.spawn(async move {
-                    front.serve(stream, client, scheme, &activity, &place).await;
+                    front.serve(socket, &entrance, &activity, &place).await;
                     // This connection is over: the next may come.
-                    drop(place);
+                    drop((place, open));
                 });
             }
             // The client was gone before it was accepted, or its network was: the next one is not.
@@ -178,11 +173,43 @@ async fn accept(
     }
 }
 
-fn prepare(stream: &TcpStream) {
-    // Small answers are one write each: waiting to fill a packet gains nothing.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
+impl Listener {
+    /// With the file that we have made for it.
+    fn new(listening: Listening) -> io::Result<(Listener, Option<SocketFile>)> {
+        Ok(match listening {
+            Listening::Tcp(listener) => (Listener::Tcp(TcpListener::from_std(listener)?), None),
+            Listening::Unix(listener, file) => {
+                (Listener::Unix(UnixListener::from_std(listener)?), file)
+            }
+        })
     }
+
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, client) = listener.accept().await?;
+                (Socket::Tcp(stream), client.ip().into())
+            }
+            Listener::Unix(listener) => (Socket::Unix(listener.accept().await?.0), Peer::Unix),
+        })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+async fn close(listener: Arc<Listener>, file: Option<SocketFile>) {
+    if let Some(file) = file {
+        // While it listens the file is ours, and nobody takes it for one that was left.
+        let _ = tokio::task::spawn_blocking(move || drop(file)).await;
+    }
+    drop(listener);
 }
 
 /// Whether an error is of the one connection that was to be accepted, as accept(2) lists them.
@@ -207,76 +234,4 @@ fn is_of_client(error: &io::Error) -> bool {
                 | EPROTO
         )
     )
-}
-
-fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<(SocketAddr, StdListener)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 clients as well, unless the manifest has a listener of its own for them.
-        let apart = all
-            .iter()
-            .any(|other| other.is_ipv4() && other.port() == address.port() && other.port() != 0);
-        socket.set_only_v6(apart)?;
-    }
-    // A restarted server need not wait for the old one's last connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = StdListener::from(socket);
-    Ok((listener.local_addr()?, listener))
-}
-
-fn adopt(socket: OwnedFd) -> io::Result<(SocketAddr, StdListener)> {
-    let listener = StdListener::from(socket);
-    let socket = SockRef::from(&listener);
-    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
-        return Err(io::Error::other("not a listening stream socket"));
-    }
-    socket.set_nonblocking(true)?;
-    // An error for a Unix socket, as clients have no addresses there.
-    let address = listener.local_addr()?;
-    Ok((address, listener))
-}
-
-/// The system's reason, and what to do about the usual ones.
-fn explain(error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` names it)",
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE: run under systemd/tidegate.service, or use a higher port"
-        }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
-    };
-    format!("{error}{advice}")
-}
-
-impl Scheme {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        }
-    }
-
-    /// The port that an authority without one means.
-    pub fn port(self) -> u16 {
-        match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        }
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.address)
-    }
 }

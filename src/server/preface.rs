@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::sleep;
+
+use super::socket::Socket;
 
 /// How HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -17,11 +18,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Looks at the first bytes of a connection, and leaves them there.
-pub async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+pub async fn is_http2(socket: &Socket) -> io::Result<bool> {
     let mut seen = [0; TOLD];
     let mut pause = PAUSE;
     loop {
-        let count = stream.peek(&mut seen).await?;
+        let count = socket.peek(&mut seen).await?;
         let begun = count > 0 && PREFACE.starts_with(&seen[..count]);
         if !begun || count == TOLD {
             return Ok(begun);

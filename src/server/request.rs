@@ -10,13 +10,13 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
 
-use super::listener::Scheme;
+use super::bind::Scheme;
+use super::forwarded::{FORWARDED_FOR, FORWARDED_PROTO, Sender};
 use super::response::Refusal;
 use crate::config::Host;
 use crate::request_id::RequestId;
+use crate::traces::{TRACEPARENT, TRACESTATE, Trace};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -25,6 +25,15 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Named {
     pub authority: Authority,
     pub host: Host,
+}
+
+/// Which trace a guest is told that its request is of.
+pub enum Told<'a> {
+    /// None is recorded here: what the client says is for the guest to judge.
+    AsItCame,
+    /// The request is not traced. What the client says of that is not believed.
+    OfNone,
+    Of(&'a Trace),
 }
 
 /// Whether guests are asked at all: they serve requests for paths, and no tunnels or echoes of the client's own bytes.
@@ -52,10 +61,10 @@ pub fn judge(parts: &Parts) -> Result<(), Refusal> {
 
 /// Whom a request is for.
 ///
-/// HTTP/2 says it in `:authority`, HTTP/1 in its one Host header; where both
+/// HTTP/2 and HTTP/3 say it in `:authority`, HTTP/1 in its one Host header; where both
 /// are there, they must agree. Anything else means different hosts to different
 /// readers, which is how requests are smuggled past a check.
-pub fn named(parts: &Parts, scheme: Scheme, http2: bool) -> Result<Named, Refusal> {
+pub fn named(parts: &Parts, scheme: Scheme, streams: bool) -> Result<Named, Refusal> {
     let mut headers = parts.headers.get_all(HOST).iter();
     let header = match (headers.next(), headers.next()) {
         (_, Some(_)) => return Err(Refusal::Malformed("there is more than one Host header")),
@@ -65,7 +74,7 @@ pub fn named(parts: &Parts, scheme: Scheme, http2: bool) -> Result<Named, Refusa
     match (parts.uri.authority(), header) {
         (None, Some(header)) => Ok(header),
         (None, None) => Err(Refusal::Malformed("there is no Host header")),
-        (Some(_), None) if !http2 => Err(Refusal::Malformed("there is no Host header")),
+        (Some(_), None) if !streams => Err(Refusal::Malformed("there is no Host header")),
         (Some(authority), header) => {
             let named = check(authority.clone())?;
             let port = |named: &Named| named.authority.port_u16().unwrap_or(scheme.port());
@@ -104,12 +113,17 @@ const MALFORMED: Refusal = Refusal::Malformed("the Host header is not a host");
 pub fn prepare(
     parts: &mut Parts,
     authority: Authority,
-    scheme: Scheme,
-    client: &HeaderValue,
+    sender: &Sender,
     id: RequestId,
+    told: Told<'_>,
 ) -> Result<(), Refusal> {
+    let Sender { scheme, address, .. } = sender;
     let host = parts.headers.remove(HOST);
-    strip(&mut parts.headers, is_not_for_guests);
+    let unwanted = match told {
+        Told::AsItCame => is_not_for_guests,
+        Told::OfNone | Told::Of(_) => is_not_for_guests_nor_trace,
+    };
+    strip(&mut parts.headers, unwanted);
 
     let host = match host {
         Some(host) => host,
@@ -117,10 +131,11 @@ pub fn prepare(
     };
     let proto = HeaderValue::from_static(scheme.as_str());
     // The map grows once then, and not with nearly each of them.
-    parts.headers.try_reserve(5).map_err(|_| TOO_MANY)?;
+    let more = if let Told::Of(_) = told { 7 } else { 5 };
+    parts.headers.try_reserve(more).map_err(|_| TOO_MANY)?;
     let set = [
-        (FORWARDED, forwarded(client, scheme, &host)?),
-        (FORWARDED_FOR, client.clone()),
+        (FORWARDED, forwarded(address, *scheme, &host)?),
+        (FORWARDED_FOR, address.clone()),
         (FORWARDED_PROTO, proto),
         (FORWARDED_HOST, host),
         (REQUEST_ID, header(id)),
@@ -128,6 +143,9 @@ pub fn prepare(
     for (name, value) in set {
         // As many as HTTP/1 takes at the most are far below what a map holds.
         parts.headers.try_insert(name, value).map_err(|_| TOO_MANY)?;
+    }
+    if let Told::Of(trace) = told {
+        trace.tell(&mut parts.headers);
     }
 
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
@@ -218,8 +236,14 @@ fn is_not_for_guests(name: &HeaderName, value: &HeaderValue) -> bool {
         // hyper answers it.
         "expect" => true,
         "forwarded" | "x-real-ip" | "x-request-id" => true,
+        // Who the client is by its certificate, which is for us to say (RFC 9440).
+        "client-cert" | "client-cert-chain" => true,
         other => other.starts_with("x-forwarded-") || is_of_connection(name, value),
     }
+}
+
+fn is_not_for_guests_nor_trace(name: &HeaderName, value: &HeaderValue) -> bool {
+    *name == TRACEPARENT || *name == TRACESTATE || is_not_for_guests(name, value)
 }
 
 #[cfg(test)]

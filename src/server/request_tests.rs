@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use http::Request;
 
 use super::*;
@@ -30,8 +32,9 @@ fn prepared_for(scheme: Scheme, client: &'static str, headers: &[(&str, &str)]) 
     }
     let mut parts = request.body(()).unwrap().into_parts().0;
     let Named { authority, .. } = named(&parts, scheme, false).unwrap();
-    let client = HeaderValue::from_static(client);
-    prepare(&mut parts, authority, scheme, &client, RequestId::next()).unwrap();
+    let client: IpAddr = client.parse().unwrap();
+    let sender = Sender::new(client.into(), scheme);
+    prepare(&mut parts, authority, &sender, RequestId::next(), Told::AsItCame).unwrap();
     parts
 }
 

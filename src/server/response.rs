@@ -1,17 +1,25 @@
 //! Answers that no guest made: which status a failure is, and its page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 
+use super::insight;
 use super::request::{REQUEST_ID, header};
-use crate::pool::Failure;
+use crate::pool::{Failure, Fault, Insight};
 use crate::request_id::RequestId;
 
-/// When to ask again for an app whose component is not there.
+/// When to ask again for an app whose component is not there, or that is drained.
 const NOT_LOADED_RETRY: Duration = Duration::from_secs(10);
+
+/// When to ask again for a file.
+const BUSY_FILES_RETRY: Duration = Duration::from_secs(1);
 
 /// What guests may be asked, for those who asked something else.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -26,12 +34,38 @@ pub enum Refusal {
     Method,
     /// Sent over a connection whose certificate is another host's.
     Misdirected,
+    /// Sent over plain HTTP, and to be sent there instead.
+    Insecure(HeaderValue),
     /// The target has more bytes than targets may have.
     LongTarget,
     /// There are more headers, or larger ones, than there may be.
     LargeHead(&'static str),
-    /// The app's component is missing or bad.
-    NotLoaded,
+    /// The app's component is missing or bad; why, where the client may see it.
+    NotLoaded(Option<Arc<Insight>>),
+    /// The client has made as many requests as it may.
+    TooMany {
+        retry_after: Duration,
+    },
+    /// The client has to say who it is, in this way.
+    Unauthorized {
+        challenge: HeaderValue,
+    },
+    /// So many passwords wait to be looked at that this one is not.
+    Crowded {
+        retry_after: Duration,
+    },
+    /// Files are only read.
+    ReadOnly,
+    /// There are too many open files, or this one changes too fast.
+    BusyFiles,
+    /// A file could not be read, and the log says why.
+    Unreadable,
+    /// The file is not, or not any more, what the client wants it to be.
+    Precondition,
+    /// The file, of this size, has no such part.
+    Range {
+        size: u64,
+    },
     /// The guest's answer is none.
     BadAnswer,
     Pool(Failure),
@@ -56,15 +90,43 @@ impl Refusal {
             Refusal::Misdirected => {
                 (StatusCode::MISDIRECTED_REQUEST, "this connection is for another host")
             }
+            Refusal::Insecure(_) => {
+                (StatusCode::PERMANENT_REDIRECT, "this host is served over HTTPS")
+            }
             Refusal::LongTarget => (StatusCode::URI_TOO_LONG, "the request's target is too long"),
             Refusal::LargeHead(reason) => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason),
-            Refusal::NotLoaded => {
+            Refusal::NotLoaded(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the application is not loaded")
+            }
+            Refusal::TooMany { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too many requests from your address")
+            }
+            Refusal::Unauthorized { .. } => {
+                (StatusCode::UNAUTHORIZED, "a name and a password are needed here")
+            }
+            Refusal::Crowded { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked")
+            }
+            Refusal::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "files are only read here"),
+            Refusal::BusyFiles => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many files are being read")
+            }
+            Refusal::Unreadable => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read")
+            }
+            Refusal::Precondition => {
+                (StatusCode::PRECONDITION_FAILED, "the file is not what you expect")
+            }
+            Refusal::Range { .. } => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, "the file has no such part")
             }
             Refusal::Pool(Failure::Busy { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the application is busy")
             }
-            Refusal::Pool(Failure::TimedOut) => {
+            Refusal::Pool(Failure::Drained) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the application takes no requests for now")
+            }
+            Refusal::Pool(Failure::TimedOut | Failure::Exhausted(_)) => {
                 (StatusCode::GATEWAY_TIMEOUT, "the application did not answer in time")
             }
             Refusal::Pool(Failure::Guest(_)) | Refusal::BadAnswer => {
@@ -78,8 +140,22 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::NotLoaded => Some(NOT_LOADED_RETRY),
-            Refusal::Pool(Failure::Busy { retry_after }) => Some(*retry_after),
+            Refusal::NotLoaded(_) | Refusal::Pool(Failure::Drained) => Some(NOT_LOADED_RETRY),
+            Refusal::BusyFiles => Some(BUSY_FILES_RETRY),
+            Refusal::TooMany { retry_after }
+            | Refusal::Crowded { retry_after }
+            | Refusal::Pool(Failure::Busy { retry_after }) => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// What the client may see of a guest's inside: nothing, but in an app in `dev`.
+    fn insight(&self) -> Option<&Insight> {
+        match self {
+            Refusal::NotLoaded(insight)
+            | Refusal::Pool(Failure::Exhausted(insight) | Failure::Guest(Fault { insight, .. })) => {
+                insight.as_deref()
+            }
             _ => None,
         }
     }
@@ -102,11 +178,11 @@ impl Refusal {
         &self,
         accept: Option<&HeaderValue>,
         id: RequestId,
-        http2: bool,
+        streams: bool,
     ) -> Response<Bytes> {
         let (status, reason) = self.explain();
         let format = Format::preferred(accept);
-        let mut page = Response::new(format.write(status, reason, id));
+        let mut page = Response::new(format.write(status, reason, id, self.insight()));
         *page.status_mut() = status;
         let headers = page.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
@@ -118,11 +194,27 @@ impl Refusal {
                 HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
             );
         }
-        if matches!(self, Refusal::Method) {
-            headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+        match self {
+            Refusal::Method => {
+                headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+            }
+            Refusal::Unauthorized { challenge } => {
+                headers.insert(WWW_AUTHENTICATE, challenge.clone());
+            }
+            Refusal::Insecure(location) => {
+                headers.insert(LOCATION, location.clone());
+            }
+            Refusal::ReadOnly => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            Refusal::Range { size } => {
+                let range = HeaderValue::try_from(format!("bytes */{size}"));
+                headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
+            }
+            _ => {}
         }
-        // HTTP/2 has streams for this, and no such header.
-        if self.closes() && !http2 {
+        // Where there are streams they are closed, and there is no such header.
+        if self.closes() && !streams {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         page
@@ -155,17 +247,32 @@ impl Format {
         }
     }
 
-    /// The reasons are ours and hold nothing to escape.
-    fn write(self, status: StatusCode, reason: &str, id: RequestId) -> Bytes {
+    /// The reasons are ours and hold nothing to escape; an insight is the guest's.
+    fn write(
+        self,
+        status: StatusCode,
+        reason: &str,
+        id: RequestId,
+        insight: Option<&Insight>,
+    ) -> Bytes {
         let (number, title) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
         let page = match self {
-            Format::Text => format!("{number} {title}\n{reason}\nrequest {id}\n"),
-            Format::Html => format!(
-                "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{number} {title}</title>\
-                 <h1>{number} {title}</h1><p>{reason}</p><p><small>request {id}</small></p></html>\n"
-            ),
+            Format::Text => {
+                let more = insight.map(insight::text).unwrap_or_default();
+                format!("{number} {title}\n{reason}\nrequest {id}\n{more}")
+            }
+            Format::Html => {
+                let more = insight.map(insight::html).unwrap_or_default();
+                format!(
+                    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{number} {title}</title>\
+                     <h1>{number} {title}</h1><p>{reason}</p><p><small>request {id}</small></p>{more}</html>\n"
+                )
+            }
             Format::Json => {
-                format!("{{\"status\":{number},\"error\":\"{reason}\",\"request_id\":\"{id}\"}}\n")
+                let more = insight.map(insight::json).unwrap_or_default();
+                format!(
+                    "{{\"status\":{number},\"error\":\"{reason}\",\"request_id\":\"{id}\"{more}}}\n"
+                )
             }
         };
         Bytes::from(page)
@@ -197,20 +304,34 @@ mod tests {
             (Refusal::UnknownPath, 404),
             (Refusal::Method, 405),
             (Refusal::Misdirected, 421),
+            (Refusal::Insecure(HeaderValue::from_static("https://a.test/")), 308),
             (Refusal::LongTarget, 414),
             (Refusal::LargeHead("no"), 431),
-            (Refusal::NotLoaded, 503),
+            (Refusal::NotLoaded(None), 503),
+            (Refusal::TooMany { retry_after: Duration::from_secs(1) }, 429),
+            (Refusal::Unauthorized { challenge: HeaderValue::from_static("Basic") }, 401),
+            (Refusal::Crowded { retry_after: Duration::from_secs(1) }, 503),
+            (Refusal::ReadOnly, 405),
+            (Refusal::BusyFiles, 503),
+            (Refusal::Unreadable, 500),
+            (Refusal::Precondition, 412),
+            (Refusal::Range { size: 10 }, 416),
             (Refusal::BadAnswer, 502),
             (Refusal::Pool(Failure::Busy { retry_after: Duration::from_secs(1) }), 503),
+            (Refusal::Pool(Failure::Drained), 503),
             (Refusal::Pool(Failure::TimedOut), 504),
-            (Refusal::Pool(Failure::Guest("secret".to_owned())), 502),
+            (Refusal::Pool(Failure::Exhausted(None)), 504),
+            (Refusal::Pool(Failure::Guest("secret".into())), 502),
             (Refusal::Pool(Failure::TooLarge), 413),
         ];
         for (refusal, status) in table {
             let (head, body) = page(&refusal, None);
             assert_eq!(head.status(), StatusCode::from_u16(status).unwrap(), "{refusal:?}");
             assert!(!body.contains("secret"));
-            assert_eq!(head.headers().contains_key("retry-after"), status == 503, "{refusal:?}");
+            let waits = matches!(status, 429 | 503);
+            assert_eq!(head.headers().contains_key("retry-after"), waits, "{refusal:?}");
+            let asks = head.headers().contains_key("www-authenticate");
+            assert_eq!(asks, status == 401, "{refusal:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! How large heads and bodies may be, either way.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,9 +32,9 @@ pub fn head_end(allowed: &Clients) -> usize {
 /// Whether a request's head is as large as heads may be.
 pub fn judge_head(parts: &Parts, allowed: &Clients) -> Result<(), (Refusal, Limit)> {
     let path = parts.uri.path_and_query().map_or(1, |path| path.as_str().len());
-    // HTTP/2 has them apart.
+    // HTTP/2 and HTTP/3 have them apart.
     let before = match parts.version {
-        Version::HTTP_2 => 0,
+        Version::HTTP_2 | Version::HTTP_3 => 0,
         _ => {
             parts.uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
                 + parts.uri.authority().map_or(0, |authority| authority.as_str().len())
@@ -61,7 +62,7 @@ pub fn judge_head(parts: &Parts, allowed: &Clients) -> Result<(), (Refusal, Limi
 
 /// A request's body that may be no larger than `max` bytes, and what tells when more came.
 ///
-/// None where its length is known, which hyper sees to.
+/// None where its length is known, which its protocol sees to.
 ///
 /// # Errors
 /// When it is known to be too large.
@@ -166,6 +167,9 @@ pub enum Broken {
     Response,
     #[error("the request is larger than max_request_body")]
     Request,
+    /// Of a file that is sent, or of an encoder.
+    #[error("{0}")]
+    Own(#[from] io::Error),
 }
 
 impl Allowance {

@@ -5,16 +5,14 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::frames::Frames;
 use super::paced::Paced;
+use super::socket::Socket;
 use crate::limit::Limit;
 
 /// Bytes thrown away at once.
@@ -25,14 +23,7 @@ pub trait Reset {
     fn reset(&self);
 }
 
-impl Reset for TcpStream {
-    fn reset(&self) {
-        // When it fails the connection is lost already.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
-impl Reset for TlsStream<Paced<TcpStream>> {
+impl Reset for TlsStream<Paced<Socket>> {
     /// TLS has a goodbye, which hyper leaves out after an error.
     fn reset(&self) {}
 }

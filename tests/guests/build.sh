@@ -68,7 +68,7 @@ built=$target/wasm32-wasip2/release
 for app in hello api; do
     cp "$built/$app.wasm" "$out/apps/$app.wasm"
 done
-for guest in hello_p3 hostile_p2 hostile_p3 kit_p2 kit_p3 mixed_p2 fetch_p2 fetch_p3 command; do
+for guest in hello_p3 hostile_p2 hostile_p3 kit_p2 kit_p3 mixed_p2 fetch_p2 fetch_p3 lines_p2 command; do
     cp "$built/$guest.wasm" "$out/tests/guests/$(echo "$guest" | tr _ -).wasm"
 done
 echo "$toolchain" >"$out/tests/guests/toolchain.txt"

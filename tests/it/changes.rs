@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{answer, until_answer};
@@ -13,6 +13,13 @@ use crate::support::traffic::Traffic;
 
 /// Between the pieces of a file that is written slowly.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// A file that rests for a second counts as whole. A machine that kept a test waiting so long
+/// between two pieces has shown nothing.
+const STALLED: Duration = Duration::from_millis(900);
+
+/// Times that a slow write is begun anew after the machine stalled in it.
+const ATTEMPTS: usize = 5;
 
 /// What is not seen by the watch is found this much later at the latest, with some slack.
 const RESCANNED: Duration = Duration::from_secs(12);
@@ -43,6 +50,24 @@ fn found_by_an_event(server: &Server, changed: Instant) {
         "only the rescan found it: {took:?}, {:#?}",
         server.log()
     );
+}
+
+/// Truncates the file and writes it piece by piece. False where the machine stalled meanwhile.
+///
+/// On a thread of its own: what else the test does holds up none of the pieces.
+async fn write_slowly(path: PathBuf, pieces: Vec<Vec<u8>>) -> bool {
+    let write = move || {
+        let mut file = File::create(path).expect("truncate it");
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        for piece in pieces {
+            std::thread::sleep(PAUSE);
+            file.write_all(&piece).expect("write a piece");
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        longest < STALLED
+    };
+    tokio::task::spawn_blocking(write).await.expect("a writer")
 }
 
 /// The manifest as it is on disk: with the ports.
@@ -89,64 +114,66 @@ async fn written_in_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_written_slowly_is_taken_once_it_is_whole() {
-    let (site, server) = site();
-    let mut traffic = Traffic::default();
-    let transport = Transport::plain(&server);
-    for host in ["hello.test", "p2.test", "p3.test"] {
-        traffic.add(
-            &transport,
-            (host, "/"),
-            20,
-            || (),
-            |(), _, reply| {
-                // The kits have nothing at `/`, and say so themselves.
-                let right = ["one world", "two world", "no such route"];
-                match right.contains(&reply.text().trim()) {
+    for _ in 0..ATTEMPTS {
+        let (site, server) = site();
+        let mut traffic = Traffic::default();
+        let transport = Transport::plain(&server);
+        // The kits have nothing at `/`, and say so themselves.
+        let right = ["one world", "two world", "no such route"];
+        for host in ["hello.test", "p2.test", "p3.test"] {
+            traffic.add(
+                &transport,
+                (host, "/"),
+                20,
+                || (),
+                move |(), _, reply| match right.contains(&reply.text().trim()) {
                     true => Ok(()),
                     false => Err(format!("{} {:?}", reply.status, reply.text())),
-                }
-            },
-        );
-    }
+                },
+            );
+        }
 
-    let text = String::from_utf8(whole(&site, "two")).expect("text");
-    let mut file = File::create(site.manifest()).expect("truncate the manifest");
-    // After most lines what is there so far would be a manifest.
-    for lines in text.split_inclusive("\n\n") {
-        tokio::time::sleep(PAUSE).await;
-        file.write_all(lines.as_bytes()).expect("write a piece");
-    }
-    drop(file);
+        let text = String::from_utf8(whole(&site, "two")).expect("text");
+        // After most lines what is there so far would be a manifest.
+        let pieces = text.split_inclusive("\n\n").map(|lines| lines.as_bytes().to_vec());
+        if !write_slowly(site.manifest(), pieces.collect()).await {
+            continue;
+        }
 
-    until_taken(&server, "two", 1).await;
-    traffic.stop().await;
+        until_taken(&server, "two", 1).await;
+        traffic.stop().await;
+        return;
+    }
+    panic!("the machine stalled in each of {ATTEMPTS} attempts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_written_slowly_is_taken_once_it_is_whole() {
-    let (site, server) = site();
-    let mut traffic = Traffic::default();
-    traffic.add(
-        &Transport::plain(&server),
-        ("hello.test", "/version"),
-        20,
-        || (),
-        |(), _, reply| match ["00000001", "00000002"].contains(&reply.text().trim()) {
-            true => Ok(()),
-            false => Err(format!("{} {:?}", reply.status, reply.text())),
-        },
-    );
+    for _ in 0..ATTEMPTS {
+        let (site, server) = site();
+        let mut traffic = Traffic::default();
+        traffic.add(
+            &Transport::plain(&server),
+            ("hello.test", "/version"),
+            20,
+            || (),
+            |(), _, reply| match ["00000001", "00000002"].contains(&reply.text().trim()) {
+                true => Ok(()),
+                false => Err(format!("{} {:?}", reply.status, reply.text())),
+            },
+        );
 
-    let bytes = hello_version(2);
-    let mut file = File::create(site.path("apps/hello.wasm")).expect("truncate it");
-    for piece in bytes.chunks(bytes.len() / 12) {
-        tokio::time::sleep(PAUSE).await;
-        file.write_all(piece).expect("write a piece");
+        let bytes = hello_version(2);
+        let pieces = bytes.chunks(bytes.len() / 12).map(<[u8]>::to_vec);
+        if !write_slowly(site.path("apps/hello.wasm"), pieces.collect()).await {
+            continue;
+        }
+
+        until_taken(&server, "one", 2).await;
+        traffic.stop().await;
+        return;
     }
-    drop(file);
-
-    until_taken(&server, "one", 2).await;
-    traffic.stop().await;
+    panic!("the machine stalled in each of {ATTEMPTS} attempts");
 }
 
 /// The directories are watched from a moment after the files were read: what changes in between counts.

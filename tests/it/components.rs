@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use tidegate::config::Profile;
+use tidegate::config::{Profile, When};
 use tidegate::guest::component::{Component, Digest};
 use tidegate::guest::engine::Kind;
 use tidegate::guest::profile::Profiler;
@@ -383,6 +383,7 @@ async fn profiles_hold_samples_of_p2_and_of_p3_guests() {
         let settings = Profile {
             interval: Duration::from_millis(1),
             sample: NonZeroUsize::MIN,
+            when: When::Always,
             dir: dir.path().join("profiles"),
             max_files: NonZeroUsize::MIN,
             max_total_size: 64 << 20,

@@ -18,19 +18,30 @@ macro_rules! for_both_kits {
     };
 }
 
+mod acme;
+mod admin;
+mod behind;
 mod bodies;
+mod browser;
 mod cache;
 mod changes;
 mod clients;
 mod compile;
 mod components;
 mod connections;
+mod crashes;
+mod dashboard;
+mod duties;
 mod faults;
 mod http;
+mod http3;
 mod logs;
 mod manifests;
+mod metrics;
 mod model;
+mod ocsp;
 mod outbound;
+mod policy;
 mod pools;
 mod process;
 mod profiles;
@@ -43,4 +54,6 @@ mod support;
 mod systemd;
 mod tenants;
 mod tls;
+mod traces;
+mod upgrade;
 mod wit;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate::config::{AppName, Config, Host, HostPattern};
+use tidegate::config::{AppName, Config, Host, HostPattern, Route};
 
 #[test]
 fn every_valid_manifest_loads() {
@@ -86,7 +86,7 @@ fn hosts_are_compared_in_their_normal_form() {
         let host = Host::from_authority(authority).expect(authority);
         let (_, paths) =
             config.hosts.iter().find(|(pattern, _)| pattern.matches(&host)).expect(authority);
-        paths.find(path).map(ToString::to_string)
+        paths.find(path).and_then(Route::app).map(ToString::to_string)
     };
 
     assert_eq!(app_of("HELLO.example.com:8443", "/").as_deref(), Some("hello"));
@@ -118,8 +118,10 @@ fn a_component_in_a_folder_is_an_app_with_a_host_of_its_own() {
     let hello = &after.apps[&app("hello.apps.localhost")];
     assert_eq!(hello.component.value, apps.join("hello.wasm"));
     assert_eq!(hello.limits.max_instances.get(), 3);
-    let app_at =
-        |host| after.hosts[&HostPattern::parse(host).expect(host)].find("/").map(AppName::as_str);
+    let app_at = |host| {
+        let route = after.hosts[&HostPattern::parse(host).expect(host)].find("/");
+        route.and_then(Route::app).map(AppName::as_str)
+    };
     assert_eq!(app_at("hello.apps.localhost"), Some("hello.apps.localhost"));
     assert_eq!(app_at("taken.apps.localhost"), Some("own"), "an explicit host wins");
     assert_eq!(app_at("*.apps.localhost"), None, "other names below are not `*`");
@@ -157,7 +159,16 @@ fn what_needs_a_restart_is_named() {
     let named = old.changes_needing_restart(&new);
     assert_eq!(
         named,
-        ["server.http", "server.https", "server.state_dir", "log.dir", "log.format", "log.keep"]
+        [
+            "server.http",
+            "server.https",
+            "server.h3",
+            "server.state_dir",
+            "log.dir",
+            "log.format",
+            "log.keep",
+            "admin"
+        ]
     );
 }
 

@@ -104,6 +104,13 @@ pub fn is_own(address: IpAddr) -> io::Result<bool> {
     Ok(socket.local_addr()?.ip() == address)
 }
 
+/// Whether `address` leads to this machine, as far as can be told.
+pub fn may_be_own(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    // Who connects to no address in particular reaches the machine itself.
+    address.is_unspecified() || address.is_loopback() || is_own(address).unwrap_or(true)
+}
+
 /// Any but 0 will do, as nothing is sent.
 const ANY_PORT: u16 = 9;
 

@@ -77,7 +77,11 @@ fn permitted(
     let mut permitted = Vec::new();
     let mut refused = None;
     for address in addresses {
-        match app.allowed.permits(address) {
+        let permits = match app.network.forbids(address) {
+            true => Err("where operators ask"),
+            false => app.allowed.permits(address),
+        };
+        match permits {
             Ok(()) if permitted.contains(&address) => {}
             Ok(()) => permitted.push(address),
             Err(what) => refused = Some((address.ip(), what)),

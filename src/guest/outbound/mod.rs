@@ -30,6 +30,7 @@ pub use send::Sent;
 
 use crate::config::{Limits, Origin};
 use crate::limit::{Limit, Tally};
+use crate::traces;
 use allow::Allowed;
 use pool::{Connection, Pool};
 
@@ -81,6 +82,8 @@ impl Outbound {
 struct Call {
     app: Arc<Outbound>,
     origin: Origin,
+    /// Its span, where one is recorded: it lasts as long as the call.
+    span: Option<Arc<traces::Call>>,
     /// Cancelled when the instance that made it goes, or has no request left.
     calls: CancellationToken,
 }

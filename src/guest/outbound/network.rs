@@ -1,11 +1,14 @@
 //! What the outbound requests of all apps share: the platform's roots, and bounds for the node.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::{error, info};
+
+use super::address;
 
 /// Names that are looked up at a time for all apps: each takes a thread until the system answers.
 const MAX_LOOKUPS: usize = 64;
@@ -22,6 +25,8 @@ const MAX_SESSIONS: usize = 64;
 /// One for the whole process.
 pub struct Network {
     roots: OnceCell<Arc<ClientConfig>>,
+    /// A port of this machine that no guest may reach.
+    forbidden: OnceLock<u16>,
     pub lookups: Arc<Semaphore>,
     pub connections: Arc<Semaphore>,
 }
@@ -30,9 +35,21 @@ impl Network {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             roots: OnceCell::new(),
+            forbidden: OnceLock::new(),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             connections: Arc::new(Semaphore::new(max_connections())),
         })
+    }
+
+    /// Keeps all guests from `address`, one of this machine's. The first call counts.
+    pub fn forbid(&self, address: SocketAddr) {
+        let _ = self.forbidden.set(address.port());
+    }
+
+    /// Whether `address` is one that guests are kept from. Whichever of the machine's addresses
+    /// it names: what listens at one of them may be reached by another.
+    pub fn forbids(&self, address: SocketAddr) -> bool {
+        self.forbidden.get() == Some(&address.port()) && address::may_be_own(address.ip())
     }
 
     /// How one app speaks TLS: with the roots that all share, and with sessions of its own, which

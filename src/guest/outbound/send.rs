@@ -23,6 +23,7 @@ use super::request::Head;
 use super::upload::{Upload, UploadBody};
 use super::{Call, Outbound};
 use crate::limit::Limit;
+use crate::traces::{self, Trace};
 
 /// How long a connection may take from the end of one response to the next request.
 const SETTLES: Duration = Duration::from_secs(1);
@@ -55,6 +56,24 @@ impl Outbound {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         calls: CancellationToken,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<Sent, Error> {
+        let (mut head, body) = request.into_parts();
+        let span = trace.and_then(|it| it.call(&head.method, &head.uri, &mut head.headers));
+        let request = Request::from_parts(head, body);
+        let sent = self.send_within(request, options, calls, span.clone()).await;
+        if let (Some(span), Err(error)) = (span, &sent) {
+            span.failed(name_of(error));
+        }
+        sent
+    }
+
+    async fn send_within(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        calls: CancellationToken,
+        span: Option<Arc<traces::Call>>,
     ) -> Result<Sent, Error> {
         let origin = self.allowed.origin(request.uri()).map_err(|refused| {
             self.reached(Limit::Outbound, refused);
@@ -65,7 +84,7 @@ impl Outbound {
             Error::ConnectionLimitReached
         })?;
         let waits = Waits::new(options.unwrap_or_default(), self.timeout);
-        let call = Arc::new(Call { app: self, origin, calls: calls.clone() });
+        let call = Arc::new(Call { app: self, origin, span, calls: calls.clone() });
         let exchange = call.exchange(request, waits, place);
         calls.run_until_cancelled(exchange).await.unwrap_or(Err(Error::ConnectionTerminated))
     }
@@ -213,6 +232,9 @@ impl Call {
     ) -> Result<Sent, Error> {
         let Answered { response, connection, mut upload } = answered;
         let (parts, incoming) = response.into_parts();
+        if let Some(span) = &self.span {
+            span.answered(parts.status);
+        }
         // No guest can ask for another protocol.
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::HttpProtocolError);
@@ -272,6 +294,12 @@ impl Failure {
         };
         Self { error, lost, unsent }
     }
+}
+
+/// The name of an error, without what it says besides.
+fn name_of(error: &Error) -> String {
+    let text = format!("{error:?}");
+    text.split(|char: char| !char.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
 fn is_io(error: &hyper::Error) -> bool {

@@ -141,7 +141,7 @@ async fn a_worker_that_ends_tells_all_of_its_requests() {
 
 fn enter(ledger: &mut Ledger) -> Arc<Exchange> {
     let exchange = started();
-    ledger.entries.push(Entry::new(RequestId::next(), exchange.clone()));
+    ledger.entries.push(Entry::new(RequestId::next(), exchange.clone(), Instant::now()));
     exchange
 }
 

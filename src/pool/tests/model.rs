@@ -71,7 +71,7 @@ fn clients_of_two_slots() {
                     1 if thread_rng().gen_bool(0.5) => lease.close(), // there was no room for one
                     1 => slots.evict(true),
                     2 => slots.evict(false),
-                    3 => drop(slots.evict_longest_unused()),
+                    3 => drop(slots.take_longest_unused()),
                     _ => lease.put_back(()),
                 }
             })

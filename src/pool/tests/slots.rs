@@ -104,10 +104,10 @@ async fn the_longest_unused_leaves_first() {
     tokio::time::advance(Duration::from_secs(1)).await;
     b.put_back(2);
     assert_eq!(slots.longest_unused(), Some(start));
-    assert!(slots.evict_longest_unused());
+    assert!(slots.take_longest_unused().is_some());
     let last = now(&slots);
     assert_eq!((slots.live(), last.instance), (1, Some(2)));
-    assert!(!slots.evict_longest_unused());
+    assert!(slots.take_longest_unused().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ const YEAR: u64 = 365 * 24 * 3600;
 
 /// A time, as years from now.
 #[derive(Clone, Copy, Debug)]
-struct Years(i64);
+pub struct Years(pub i64);
 
 impl TimeProvider for Years {
     fn current_time(&self) -> Option<UnixTime> {
@@ -33,17 +33,17 @@ impl TimeProvider for Years {
 }
 
 /// Sets the clock that the server sees.
-fn set(site: &Site, years: Years) {
+pub fn set(site: &Site, years: Years) {
     site.put("clock", format!("{:+}\n", years.0 * YEAR as i64).as_bytes());
 }
 
 /// The library that fakes a process's wall clock.
-fn faketime() -> Option<PathBuf> {
+pub fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders.map(|dir| dir.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
 }
 
-fn start(site: &Site, library: PathBuf) -> Server {
+pub fn start(site: &Site, library: PathBuf) -> Server {
     let mut command = site.command();
     command
         .env("LD_PRELOAD", library)

@@ -1,70 +1,17 @@
 //! A disk without room, for logs, profiles, compiled code and the rest of the state.
 
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::not_tested;
 use crate::support::client::{Version, answer, get, get_tls, until_answer};
+use crate::support::disk::Disk;
 use crate::support::holds::{Shown, times};
 use crate::support::pool::guest;
 use crate::support::server::{Server, Site, hello_version, wait_until};
-
-/// A small file system of its own. Unmounted when dropped.
-struct Disk {
-    path: PathBuf,
-}
-
-impl Disk {
-    fn mount(path: PathBuf) -> io::Result<Disk> {
-        fs::create_dir_all(&path)?;
-        let target = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: all arguments are strings that live through the call.
-        let mounted = unsafe {
-            libc::mount(
-                c"tidegate-test".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                c"size=32m".as_ptr().cast(),
-            )
-        };
-        if mounted != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Disk { path })
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    /// Leaves room for no byte.
-    fn fill(&self) {
-        let mut file = File::create(self.filler()).expect("a file");
-        for size in [1 << 20, 4096, 1] {
-            let block = vec![0; size];
-            while file.write(&block).is_ok_and(|written| written > 0) {}
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("remove the filler");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(&self.path).status();
-        assert!(status.is_ok_and(|status| status.success()), "unmount {}", self.path.display());
-    }
-}
 
 /// A site with all that it writes on a small disk, each request's instance of its own and sampled.
 fn site() -> Option<(Site, Disk)> {

@@ -135,8 +135,8 @@ async fn an_instance_that_cannot_start_fails_only_the_request_that_it_was_made_f
     let (mut unstarted, mut unanswered) = (0, 0);
     for request in requests {
         match request.await.unwrap().err() {
-            Some(Failure::Guest(why)) if why == "the guest could not start" => unstarted += 1,
-            Some(Failure::Guest(why)) if why.contains("without a response") => unanswered += 1,
+            Some(Failure::Guest(why)) if why.what == "the guest could not start" => unstarted += 1,
+            Some(Failure::Guest(why)) if why.what.contains("without a response") => unanswered += 1,
             other => panic!("{other:?}"),
         }
     }

@@ -13,14 +13,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificates::Pair;
 use super::server::{PATIENCE, Server, Site};
 
 /// Which protocol to offer.
@@ -48,16 +49,38 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client that trusts the root certificate `pem`, and offers one protocol.
 pub fn trusting(pem: &str, version: Version) -> Arc<ClientConfig> {
+    trusting_as(pem, version, None)
+}
+
+/// The same, which shows a certificate of its own where it is asked for one.
+pub fn trusting_as(pem: &str, version: Version, own: Option<&Pair>) -> Arc<ClientConfig> {
+    speaking(rustls::DEFAULT_VERSIONS, pem, version, own)
+}
+
+/// The same, over these versions of TLS.
+pub fn speaking(
+    tls: &[&'static SupportedProtocolVersion],
+    pem: &str,
+    version: Version,
+    own: Option<&Pair>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.expect("a PEM certificate")).expect("a root certificate");
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(tls)
         .expect("protocol versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+            let chain = vec![CertificateDer::from(own.der.clone())];
+            builder.with_client_auth_cert(chain, key).expect("a pair that fits")
+        }
+    };
     config.alpn_protocols = vec![match version {
         Version::H1 => b"http/1.1".to_vec(),
         Version::H2 => b"h2".to_vec(),

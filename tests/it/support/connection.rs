@@ -1,6 +1,7 @@
 //! A client's connection that stays open for many requests, as those of browsers and proxies do.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::client::{Error, Reply, Version, connect, trusting, whole};
 use super::server::Server;
@@ -21,6 +23,8 @@ use super::server::Server;
 pub enum Transport {
     Plain(SocketAddr),
     Tls(SocketAddr, Version, Arc<ClientConfig>),
+    /// Without TLS, at a Unix socket.
+    Unix(PathBuf),
 }
 
 /// An open connection for one host.
@@ -51,11 +55,28 @@ impl Transport {
 }
 
 impl Connection {
+    /// Speaks over a connection that is there already, for this host.
+    pub async fn over(
+        io: TlsStream<TcpStream>,
+        version: Version,
+        host: &str,
+    ) -> Result<Connection, Error> {
+        Ok(Connection {
+            sender: speak(io, version).await?,
+            host: host.to_owned(),
+            certificate: None,
+        })
+    }
+
     pub async fn open(transport: &Transport, host: &str) -> Result<Connection, Error> {
         let host = host.to_owned();
         match transport {
             Transport::Plain(address) => {
                 let io = TcpStream::connect(address).await?;
+                Ok(Connection { sender: speak(io, Version::H1).await?, host, certificate: None })
+            }
+            Transport::Unix(path) => {
+                let io = UnixStream::connect(path).await?;
                 Ok(Connection { sender: speak(io, Version::H1).await?, host, certificate: None })
             }
             Transport::Tls(address, version, config) => {
@@ -101,6 +122,17 @@ impl Connection {
             Sender::H2(sender) => sender.is_closed(),
         }
     }
+}
+
+/// Whether a request that failed was not begun, because the server had said before that the
+/// connection was to end: clients send it again by themselves (RFC 9113, 8.7).
+pub fn is_unsent(error: &Error) -> bool {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
+    let h2 = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
+    let said = |it: &h2::Error| {
+        it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR)
+    };
+    error.is_canceled() || error.is_closed() || h2.is_some_and(said)
 }
 
 async fn speak<I>(io: I, version: Version) -> Result<Sender, Error>

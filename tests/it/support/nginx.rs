@@ -1,10 +1,11 @@
 //! A real nginx, which answers every request with 200, to be compared with.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
+use super::peer::{daemon, free_address};
 use super::python::missing;
 use super::server::wait_until;
 
@@ -19,9 +20,7 @@ impl Nginx {
     /// None where it is not installed.
     pub fn start() -> Option<Nginx> {
         let dir = tempfile::tempdir().expect("make a directory");
-        // Free a moment ago, and nobody else asks for it by its number.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
+        let address = free_address();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|module| format!("{module}_temp_path {module};\n"))
             .concat();
@@ -32,10 +31,7 @@ impl Nginx {
         );
         let path = dir.path().join("nginx.conf");
         std::fs::write(&path, config).expect("write its configuration");
-        let mut command = Command::new("nginx");
-        // Debian has it where only root looks.
-        let paths = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{paths}:/usr/sbin:/sbin"));
+        let mut command = daemon("nginx");
         command.arg("-p").arg(dir.path()).arg("-c").arg(path).stderr(Stdio::inherit());
         match command.spawn() {
             Ok(child) => {

@@ -109,9 +109,14 @@ pub fn blueprint(
         tally,
         memory: Node::new(usize::MAX).account(),
         profiler: None,
+        crashes: None,
+        dev: false,
         generation: 1,
         tasks: tasks.clone(),
-        count: 0.into(),
+        stats: Default::default(),
+        evicting: false.into(),
+        roster: Default::default(),
+        drain: Default::default(),
     }
 }
 
@@ -149,6 +154,7 @@ pub fn request(method: http::Method, path: &str, body: WasiBody) -> Request {
             .unwrap(),
         permit: None,
         crowded: false,
+        trace: None,
     }
 }
 

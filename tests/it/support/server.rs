@@ -66,6 +66,18 @@ impl Site {
         site
     }
 
+    /// The guest `name` as `a.test`, under these settings, and an app beside it as `b.test`.
+    pub fn with_neighbour(name: &str, settings: &str) -> Site {
+        let site = Site::new(&format!(
+            "[apps.a]\ncomponent = \"apps/a.wasm\"\n{settings}\n\
+             [apps.b]\ncomponent = \"apps/b.wasm\"\n\
+             [hosts]\n\"a.test\" = \"a\"\n\"b.test\" = \"b\"\n"
+        ));
+        site.put("apps/a.wasm", &guest(name));
+        site.put("apps/b.wasm", &guest("hello"));
+        site
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -160,6 +172,10 @@ impl Server {
         for line in server.log().iter().filter(|line| line.contains("listening")) {
             let Some((before, after)) = line.split_once("://") else { continue };
             let address = after.split(['"', ' ']).next().unwrap_or_default();
+            // Unix sockets are where the manifest says.
+            if address.starts_with("unix:") {
+                continue;
+            }
             let address = address.parse().expect("an address");
             match before.ends_with("https") {
                 true => server.https = address,
@@ -307,11 +323,12 @@ fn unbound() -> SocketAddr {
     ([0, 0, 0, 0], 0).into()
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file so that it is there whole or not at all. Keys are for this user alone.
 pub fn write_by_rename(path: &Path, bytes: &[u8]) {
     let temporary = path.with_extension("new");
+    let mode = if path.extension().is_some_and(|it| it == "key") { 0o600 } else { 0o644 };
     fs::write(&temporary, bytes).expect("write a file");
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).expect("set its mode");
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(mode)).expect("set its mode");
     fs::rename(&temporary, path).expect("rename it");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::client::Reply;
-use super::connection::{Connection, Transport};
+use super::connection::{Connection, Transport, is_unsent};
 
 /// Clients that send requests until they are stopped.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub struct Traffic {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// The server ends connections in good order.
+    ends: AtomicBool,
     answered: AtomicU64,
     wrong: Mutex<Vec<String>>,
 }
@@ -27,6 +29,14 @@ struct Shared {
 const TOLD: usize = 10;
 
 impl Traffic {
+    /// To a server that ends connections now and then, having said so: what was not begun by then
+    /// is asked on the next one, as clients do.
+    pub fn of_ending_connections() -> Traffic {
+        let traffic = Traffic::default();
+        traffic.shared.ends.store(true, Ordering::Relaxed);
+        traffic
+    }
+
     /// Adds a client that asks `host` for `path` on one connection after another, each kept for
     /// `requests`. `before` runs before each request and what it returns is for `judge`, which
     /// says what is wrong with an answer.
@@ -56,12 +66,16 @@ impl Traffic {
                 };
                 let mut since = Some(since);
                 for _ in 0..requests {
-                    if shared.stop.load(Ordering::Relaxed) {
+                    let ended = shared.ends.load(Ordering::Relaxed) && connection.is_closed();
+                    if shared.stop.load(Ordering::Relaxed) || ended {
                         break;
                     }
                     let since = since.take().unwrap_or_else(&before);
                     let verdict = match connection.get(&path).await {
                         Ok(reply) => judge(since, &connection, reply),
+                        Err(error) if shared.ends.load(Ordering::Relaxed) && is_unsent(&error) => {
+                            break;
+                        }
                         Err(error) => Err(format!("failed: {error:?}")),
                     };
                     shared.answered.fetch_add(1, Ordering::Relaxed);

@@ -314,7 +314,7 @@ p2 = {{ component = "apps/kit-p2.wasm" }}
 p3 = {{ component = "apps/kit-p3.wasm" }}
 
 [hosts]
-"hello.test" = "hello"
+"hello.test" = {{ "/" = "hello", redirect_to_https = false }}
 "greet.test" = "greet"
 "p2.test" = "p2"
 "p3.test" = "p3"

@@ -11,7 +11,6 @@ use crate::support::client::{answer, get};
 use crate::support::connection::{Connection, Transport};
 use crate::support::cores::{descriptors, resident};
 use crate::support::holds::{Shown, times};
-use crate::support::pool::guest;
 use crate::support::server::{Server, Site};
 use crate::support::traffic::Traffic;
 
@@ -30,13 +29,7 @@ for_both_kits! {
 
 /// A server with the kit as `a.test`, and an app beside it as `b.test`.
 fn start(kit: &str, settings: &str) -> (Site, Server) {
-    let site = Site::new(&format!(
-        "[apps.a]\ncomponent = \"apps/kit.wasm\"\n{settings}\n\
-         [apps.b]\ncomponent = \"apps/hello.wasm\"\n\
-         [hosts]\n\"a.test\" = \"a\"\n\"b.test\" = \"b\"\n"
-    ));
-    site.put("apps/kit.wasm", &guest(kit));
-    site.put("apps/hello.wasm", &guest("hello"));
+    let site = Site::with_neighbour(kit, settings);
     let server = site.start();
     (site, server)
 }

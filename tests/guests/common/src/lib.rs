@@ -10,7 +10,7 @@ mod version;
 
 pub use census::{Census, Visit, enter};
 pub use json::{Inspection, array, object, pairs, string};
-pub use misbehave::{consume_stack, leak_mebibytes, spin, spin_forever, work};
+pub use misbehave::{consume_stack, leak_mebibytes, slow_lookup, spin, spin_forever, work};
 pub use pattern::{Pattern, blob};
 pub use query::Target;
 pub use version::version;

@@ -31,6 +31,17 @@ pub fn work(turns: u64) {
     }
 }
 
+/// What makes one request in a hundred slow: a profile is to name it.
+#[inline(never)]
+pub fn slow_lookup(milliseconds: u64, now_in_nanoseconds: impl Fn() -> u64) {
+    let end = now_in_nanoseconds().saturating_add(milliseconds.saturating_mul(1_000_000));
+    while now_in_nanoseconds() < end {
+        for key in 0..100_000u32 {
+            black_box(key);
+        }
+    }
+}
+
 /// Calls nothing, allocates nothing, returns never.
 pub fn spin_forever() -> ! {
     let mut turn = 0u64;

@@ -53,6 +53,7 @@ impl Guest for Kit {
             "/sleep" => sleep(&target, out),
             "/spin" => spin(&target, out),
             "/work" => work(&target, out),
+            "/tail" => tail(&target, &visit, out),
             "/spin-after-head" => failures::spin_after_head(&target, out),
             "/grow" => grow(&target, out),
             "/stack" => answer(out, &common::consume_stack(0).to_string()),
@@ -200,6 +201,15 @@ fn spin(target: &Target, out: ResponseOutparam) {
 fn work(target: &Target, out: ResponseOutparam) {
     common::work(target.number("turns", 1));
     answer(out, "done\n");
+}
+
+/// Fast, but for each hundredth request of the instance.
+fn tail(target: &Target, visit: &Visit, out: ResponseOutparam) {
+    if visit.census().served.is_multiple_of(target.number("every", 100)) {
+        common::slow_lookup(target.number("ms", 300), monotonic_clock::now);
+        return answer(out, "found at last\n");
+    }
+    answer(out, "found\n");
 }
 
 fn grow(target: &Target, out: ResponseOutparam) {

@@ -51,6 +51,7 @@ impl Guest for Kit {
             "/sleep" => sleep(&target, reply).await,
             "/spin" => spin(&target, reply),
             "/work" => work(&target, reply),
+            "/tail" => tail(&target, reply),
             "/spin-after-head" => failures::spin_after_head(&target, reply),
             "/grow" => grow(&target, reply),
             "/stack" => reply.text(&common::consume_stack(0).to_string()),
@@ -191,6 +192,15 @@ fn spin(target: &Target, reply: Reply) -> Answer {
 fn work(target: &Target, reply: Reply) -> Answer {
     common::work(target.number("turns", 1));
     reply.text("done\n")
+}
+
+/// Fast, but for each hundredth request of the instance.
+fn tail(target: &Target, reply: Reply) -> Answer {
+    if reply.0.census().served.is_multiple_of(target.number("every", 100)) {
+        common::slow_lookup(target.number("ms", 300), monotonic_clock::now);
+        return reply.text("found at last\n");
+    }
+    reply.text("found\n")
 }
 
 fn grow(target: &Target, reply: Reply) -> Answer {
