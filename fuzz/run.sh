@@ -10,15 +10,8 @@ targets=${2:-manifest host log_line cache_header byte_guard forwarded_headers}
 # A run ends after this, whatever is left of it: a machine may be slow.
 seconds=${FUZZ_SECONDS:-30}
 
-# What cargo-fuzz passes to rustc for coverage; the sanitizers need nightly and are left out.
-export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
--Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
-# With a target named, build scripts and macros are built without coverage.
-host=$(rustc -vV | sed -n 's/^host: //p')
-target_dir=${CARGO_TARGET_DIR:-target}
-export CARGO_TARGET_DIR="$target_dir"
-cargo build --locked --release --target "$host" --bins
+RUSTC_WORKSPACE_WRAPPER="$PWD/coverage.sh" cargo build --locked --bins
+programs=${CARGO_TARGET_DIR:-../target}/debug
 
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
@@ -26,7 +19,7 @@ for target in $targets; do
     printf '\n--- fuzz %s\n' "$target"
     mkdir "$found/$target"
     # What is new goes to the first folder; what broke something is left beside this script.
-    "$target_dir/$host/release/$target" "$found/$target" "corpus/$target" \
+    "$programs/$target" "$found/$target" "corpus/$target" \
         -runs="$runs" -seed=1 -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -max_len=4096 -artifact_prefix="$PWD/broken-$target-" -print_final_stats=1 2>&1 |
         grep -E 'ERROR|SUMMARY|panicked|assertion|number_of_executed|cov:|artifact|Done' | tail -12
