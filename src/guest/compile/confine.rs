@@ -11,6 +11,10 @@ use super::Bounds;
 /// Files that may be open: the standard ones.
 const MAX_FILES: u64 = 3;
 
+/// A tenth of a core that requests want as well. At the lowest, 19, it would be a seventieth: a
+/// component that compiles in a second would come into service a minute after it was dropped.
+const NICENESS: libc::c_int = 10;
+
 /// Sets the limits. What is started afterwards, threads too, has them as well.
 ///
 /// # Errors
@@ -68,12 +72,12 @@ fn close_others() {
     unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0) };
 }
 
-/// Takes the CPU, and memory, only where nobody else wants it. Where the system denies
-/// that, the limits still hold.
+/// Leaves the CPU to requests where there is too little for both, and memory where that is
+/// short. Where the system denies that, the limits still hold.
 fn yield_to_requests() {
     // SAFETY: `param` is valid for the call.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
         let param: libc::sched_param = std::mem::zeroed();
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param);
     }

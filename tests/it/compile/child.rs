@@ -152,7 +152,7 @@ fn it_can_do_nothing_but_compute() {
         assert!(status.contains("Seccomp:\t2"), "thread {thread}: {status}");
         let stat = read(&format!("task/{thread}/stat"));
         let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16));
-        assert_eq!(nice, Some("19"), "thread {thread}");
+        assert_eq!(nice, Some("10"), "thread {thread}");
     }
     assert_eq!(read("oom_score_adj").trim(), "1000");
 }
