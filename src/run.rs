@@ -266,8 +266,16 @@ impl Running {
             drained = self.drained() => drained,
             ended = successor.ended() => {
                 // Only without this one does a service manager start another.
-                let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                error!(pid, status, unfinished = self.shutdown.running(), "the new process has ended, and this one does");
+                let unfinished = self.shutdown.running();
+                match ended {
+                    Ok(status) if status.success() => {
+                        info!(pid, unfinished, "the new process has stopped, and this one does");
+                    }
+                    ended => {
+                        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                        error!(pid, status, unfinished, "the new process has ended, and this one does");
+                    }
+                }
                 false
             }
         }
