@@ -129,6 +129,9 @@ impl Site {
     }
 }
 
+/// What a process logs when another has taken over from it.
+pub const HANDED_OVER: &str = "handed over, finishing";
+
 /// The manifest of [`Site::usual`].
 pub const USUAL: &str = r#"
 [defaults]
@@ -287,6 +290,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Those that took over from it are not its children any more.
+        for line in self.logged(HANDED_OVER) {
+            let pid = i32::try_from(pid_in(&line)).expect("a process id");
+            // SAFETY: a signal changes no memory of ours, and the process is one that this test
+            // started. For it to be another by now, all ids must have been given out since.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
     }
 }
 
@@ -294,6 +304,12 @@ impl Log {
     fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<String>, bool)> {
         self.state.lock().expect("the log's lock")
     }
+}
+
+/// What a line of the log says after `pid=`.
+pub fn pid_in(line: &str) -> u32 {
+    let pid = line.split(" pid=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    pid.and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("no pid in {line:?}"))
 }
 
 /// What starts a server with this manifest.
@@ -304,6 +320,8 @@ pub fn run(manifest: &Path) -> Command {
 }
 
 fn spawn_logged(mut command: Command) -> (Child, Arc<Log>) {
+    // Not ours: whoever reads that waits for all that have it.
+    command.stdout(Stdio::null());
     let mut child = command.stderr(Stdio::piped()).spawn().expect("start tidegate");
     let stderr = child.stderr.take().expect("its standard error");
     let log = Arc::new(Log::default());

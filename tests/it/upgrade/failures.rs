@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{
-    Upgraded, copy_of_the_program, is_there, pid_in, signal, site, wait_for_end, write_manifest,
-};
+use super::{Upgraded, copy_of_the_program, is_there, signal, site, wait_for_end, write_manifest};
 use crate::support::client::answer;
 use crate::support::server::Site;
+use crate::support::server::pid_in;
 
 /// Puts another program in the place of the one that runs.
 fn replace(program: &Path, text: &str) {

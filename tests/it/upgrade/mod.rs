@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::server::{Server, Site, USUAL, wait_until};
+use crate::support::server::{HANDED_OVER, Server, Site, USUAL, pid_in, wait_until};
 
 /// A server whose process another one takes over from.
 struct Upgraded {
@@ -28,7 +28,7 @@ impl Upgraded {
     fn hand_over(&mut self) -> u32 {
         let lines = self.server.log().len();
         signal(self.pid, libc::SIGUSR2);
-        let line = self.server.wait_for_log_after(lines, "handed over, finishing");
+        let line = self.server.wait_for_log_after(lines, HANDED_OVER);
         self.server.wait_for_log_after(lines, "INFO  serving");
         std::mem::replace(&mut self.pid, pid_in(&line))
     }
@@ -46,20 +46,6 @@ impl Upgraded {
         signal(self.pid, libc::SIGUSR2);
         self.server.wait_for_log_after(lines, "not upgraded")
     }
-}
-
-impl Drop for Upgraded {
-    fn drop(&mut self) {
-        if self.pid != self.server.pid() && is_there(self.pid) {
-            signal(self.pid, libc::SIGKILL);
-        }
-    }
-}
-
-/// What a line of the log says after `pid=`.
-fn pid_in(line: &str) -> u32 {
-    let pid = line.split(" pid=").nth(1).and_then(|rest| rest.split_whitespace().next());
-    pid.and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("no pid in {line:?}"))
 }
 
 fn signal(pid: u32, signal: i32) {
