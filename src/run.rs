@@ -13,7 +13,7 @@ use crate::admin::{self, Admin};
 use crate::certificates::{CaError, Certificates, LocalCa};
 use crate::challenges::Challenges;
 use crate::config::{AppName, Config, Problems};
-use crate::control::{self, Asked, Hint, History, Reloader};
+use crate::control::{self, Asked, Hint, History, ManifestFile, Reloader};
 use crate::crashes::Desk;
 use crate::generation::{Builder, Credentials, Current, Fault};
 use crate::guest::cache::Cache;
@@ -105,15 +105,17 @@ pub async fn start(
     let started = Instant::now();
     let shutdown = Shutdown::new();
     let (before, estate) = handed_over.unzip();
-    let (config, parts) = tokio::task::spawn_blocking(move || {
+    let (config, manifest, parts) = tokio::task::spawn_blocking(move || {
+        // Before anything is awaited: who waits until this serves, and then writes, is told from
+        // who wrote what was read.
+        let manifest = ManifestFile::new(config.path.clone());
         let parts = Parts::open(&config, compiler, perf_map, estate, &shutdown);
-        (config, parts.map(|parts| (parts, shutdown)))
+        (config, manifest, parts.map(|parts| (parts, shutdown)))
     })
     .await
     .map_err(|panic| StartError::Engine(panic.to_string()))?;
     let (parts, shutdown) = parts?;
 
-    let manifest = config.path.clone();
     let state_dir = config.server.state_dir.clone();
     for warning in &config.warnings {
         warn!("{warning}");

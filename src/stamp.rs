@@ -11,6 +11,9 @@ pub struct Stamp {
     identity: (u64, u64),
     /// The time of the last change to it, which no program can set back.
     changed: (i64, i64),
+    /// Beside the time: a file that is truncated may be empty for a moment before it is younger
+    /// (ext4 cuts it first).
+    size: u64,
 }
 
 impl Stamp {
@@ -20,11 +23,17 @@ impl Stamp {
         Some(Stamp {
             identity: (meta.dev(), meta.ino()),
             changed: (meta.ctime(), meta.ctime_nsec()),
+            size: meta.len(),
         })
     }
 
     /// Whether both are of one file, whatever was written to it between them.
     pub fn is_of_same_file(&self, other: &Stamp) -> bool {
         self.identity == other.identity
+    }
+
+    /// Whether one of them was taken while the file was cut.
+    pub fn is_half_way(&self, other: &Stamp) -> bool {
+        self.is_of_same_file(other) && self.changed == other.changed && self.size != other.size
     }
 }

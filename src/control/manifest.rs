@@ -18,8 +18,9 @@ pub struct ManifestFile {
 }
 
 impl ManifestFile {
-    /// The file at `path` as it is now. It may have changed since it was read for the start: the
-    /// first look lets it be read again.
+    /// The file at `path` as it is now. To be called right after it was read for the start, and not
+    /// once it serves: one that somebody has truncated by then would be taken as it is. What was
+    /// changed in between is not lost, as the first look lets it be read again.
     pub fn new(path: PathBuf) -> Self {
         let seen = Stamp::at(&path);
         Self { path, seen }
@@ -39,10 +40,10 @@ impl ManifestFile {
         if now.seen == self.seen {
             return Some(now);
         }
-        let is_same = |(now, before): (Stamp, Stamp)| now.is_of_same_file(&before);
-        let age = match now.seen.zip(self.seen).is_some_and(is_same) {
-            true => SETTLE,
-            false => STABLE,
+        let age = match now.seen.zip(self.seen) {
+            Some((now, before)) if now.is_half_way(&before) => return None,
+            Some((now, before)) if now.is_of_same_file(&before) => SETTLE,
+            _ => STABLE,
         };
         (!changed_within(&self.path, age)).then_some(now)
     }

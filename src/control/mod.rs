@@ -21,6 +21,7 @@ use asked::Waiting;
 pub use asked::{Asked, Told};
 pub use changes::{AppChange, Changes};
 pub use history::{Entry, History, Verdict};
+pub use manifest::ManifestFile;
 pub use reload::{Outcome, Reloader, Swap};
 use watch::Watch;
 

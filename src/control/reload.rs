@@ -1,6 +1,5 @@
 //! One reload: load, compare, build, swap.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,14 +62,15 @@ pub struct Swap {
 }
 
 impl Reloader {
+    /// Of the manifest as it was when the generation that serves was read.
     pub fn new(
-        path: PathBuf,
+        manifest: ManifestFile,
         current: Arc<Current>,
         builder: Arc<Builder>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            manifest: ManifestFile::new(path),
+            manifest,
             current,
             builder,
             tasks,
