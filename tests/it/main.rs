@@ -29,6 +29,7 @@ mod clients;
 mod compile;
 mod components;
 mod connections;
+mod containerfile;
 mod crashes;
 mod dashboard;
 mod duties;
