@@ -76,13 +76,7 @@ fn instance(seen: &Seen) -> shapes::Instance {
     });
     shapes::Instance {
         id: seen.id,
-        state: match seen.state {
-            State::Starting => shapes::InstanceState::Starting,
-            State::Idle => shapes::InstanceState::Idle,
-            State::Busy => shapes::InstanceState::Busy,
-            State::PostReturn => shapes::InstanceState::PostReturn,
-            State::Leaving => shapes::InstanceState::Leaving,
-        },
+        state: seen.state,
         age_seconds: seen.age.as_secs_f64(),
         served: seen.served,
         requests: requests.collect(),

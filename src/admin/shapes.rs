@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, Time};
 
+use crate::pool;
+
 /// A failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Error {
@@ -217,24 +219,13 @@ pub struct InstancesOf {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Instance {
     pub id: u64,
-    pub state: InstanceState,
+    pub state: pool::State,
     pub age_seconds: f64,
     /// Requests that it took.
     pub served: u64,
     pub requests: Vec<InFlight>,
     pub memory_bytes: u64,
     pub cpu_seconds: f64,
-}
-
-/// What an instance does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InstanceState {
-    Starting,
-    Idle,
-    Busy,
-    PostReturn,
-    Leaving,
 }
 
 /// A request on an instance.
@@ -253,6 +244,8 @@ pub struct Drained {
     pub instances: usize,
     /// None is.
     pub done: bool,
+    /// The drain was undone meanwhile.
+    pub undone: bool,
 }
 
 /// `/v1/apps/{app}/undrain`.

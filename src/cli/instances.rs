@@ -11,7 +11,8 @@ use super::show::human;
 use super::show::paint::{Paint, Tone};
 use super::show::screen;
 use super::show::table::{Cell, Table, left, right};
-use crate::admin::shapes::{Instance, InstanceState, Instances, InstancesOf};
+use crate::admin::shapes::{Instance, Instances, InstancesOf};
+use crate::pool::State;
 
 #[derive(Args)]
 pub struct Options {
@@ -85,11 +86,11 @@ fn row(instance: &Instance) -> [Cell; 9] {
     let longest = instance.requests.iter().map(|it| it.running_seconds).fold(0.0, f64::max);
     let ids: Vec<_> = instance.requests.iter().map(|request| request.id.as_str()).collect();
     let (state, tone) = match instance.state {
-        InstanceState::Starting => ("starting", Tone::Plain),
-        InstanceState::Idle => ("idle", Tone::Faint),
-        InstanceState::Busy => ("busy", Tone::Good),
-        InstanceState::PostReturn => ("post-return", Tone::Plain),
-        InstanceState::Leaving => ("leaving", Tone::Warning),
+        State::Starting => ("starting", Tone::Plain),
+        State::Idle => ("idle", Tone::Faint),
+        State::Busy => ("busy", Tone::Good),
+        State::PostReturn => ("post-return", Tone::Plain),
+        State::Leaving => ("leaving", Tone::Warning),
     };
     [
         instance.id.to_string().into(),

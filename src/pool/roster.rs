@@ -10,6 +10,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ledger::{Ledger, Standing};
@@ -62,7 +63,8 @@ struct One {
 }
 
 /// What an instance does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is being made, or waits for room to be.
     Starting,
@@ -78,7 +80,7 @@ impl State {
     pub const ALL: [State; 5] =
         [State::Starting, State::Idle, State::Busy, State::PostReturn, State::Leaving];
 
-    /// As metrics call it, and the admin interface by its own shape.
+    /// As metrics call it; the same as in the admin interface.
     pub fn name(self) -> &'static str {
         match self {
             State::Starting => "starting",
