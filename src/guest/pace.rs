@@ -24,6 +24,10 @@ pub struct Pace {
     waits: AtomicBool,
     /// It is not the first tick that it stands in without having rested.
     computes: AtomicBool,
+    /// It waits at the door, with nothing of its guest's under way.
+    at_door: AtomicBool,
+    /// Ticks that there had been when the guest began to run, or to go on.
+    ticks: AtomicU64,
     /// Nanoseconds of CPU.
     used: AtomicU64,
 }
@@ -59,6 +63,8 @@ impl Pace {
             sliced: AtomicBool::new(false),
             waits: AtomicBool::new(false),
             computes: AtomicBool::new(false),
+            at_door: AtomicBool::new(false),
+            ticks: AtomicU64::new(0),
             used: AtomicU64::new(0),
         })
     }
@@ -72,6 +78,7 @@ impl Pace {
                 return Poll::Pending;
             }
             let _rest = Rest(self);
+            self.ticks.store(self.share.ticks(), Relaxed);
             guest.as_mut().poll(cx)
         })
         .await
@@ -86,6 +93,17 @@ impl Pace {
     /// passing, as it finds each that is busy with short requests, does not.
     pub fn computes(&self) -> bool {
         self.computes.load(Relaxed)
+    }
+
+    /// Whether it waits for its turn to begin, so that its guest can answer nobody for now.
+    pub fn is_at_door(&self) -> bool {
+        self.at_door.load(Relaxed)
+    }
+
+    /// Whether a tick came while its guest ran. None did where a guest that has waited finds its
+    /// deadline past: the epoch went on meanwhile.
+    pub fn was_ticked(&self) -> bool {
+        self.ticks.load(Relaxed) != self.share.ticks()
     }
 
     /// CPU that its guest has used, as the ticks show it.
@@ -110,11 +128,13 @@ impl Pace {
                 return Poll::Ready(());
             }
             *entry = Some(self.share.wait(&self.account, None, Duration::ZERO));
+            self.at_door.store(true, Relaxed);
         }
         match entry.as_mut().map(|waiting| Pin::new(waiting).poll(cx)) {
             Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(ticket)) => {
                 *entry = None;
+                self.at_door.store(false, Relaxed);
                 self.begin(Some(ticket), false);
                 Poll::Ready(())
             }

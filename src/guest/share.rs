@@ -31,6 +31,8 @@ pub struct Share {
     queue: Mutex<Queue>,
     /// No ticket is free. A hint for those who need none.
     saturated: AtomicBool,
+    /// Ticks so far: who goes on after a wait finds its deadline past, though none has come.
+    ticks: AtomicU64,
 }
 
 /// Times in here are virtual: nanoseconds of CPU by weight.
@@ -123,7 +125,21 @@ impl Share {
     /// The CPU of `cores` cores.
     pub fn new(cores: usize) -> Arc<Self> {
         let queue = Queue { free: cores, now: 0, arrivals: 0, claims: 0, lines: BTreeMap::new() };
-        Arc::new(Self { queue: Mutex::new(queue), saturated: AtomicBool::new(cores == 0) })
+        Arc::new(Self {
+            queue: Mutex::new(queue),
+            saturated: AtomicBool::new(cores == 0),
+            ticks: AtomicU64::new(0),
+        })
+    }
+
+    /// A tick comes.
+    pub fn tick(&self) {
+        self.ticks.fetch_add(1, Relaxed);
+    }
+
+    /// Ticks so far.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Relaxed)
     }
 
     /// Whether guests compute on all cores.
@@ -142,10 +158,18 @@ impl Share {
     }
 
     /// Charges an app for what it used without a ticket.
+    ///
+    /// While there are tickets that nobody wants it takes nothing from others: it owes them no
+    /// more than they may be ahead of it by their credit, however long that goes on.
     pub fn charge(&self, account: &Account, used: Duration) {
         let mut queue = self.lock();
-        let turn = queue.turn(account);
-        queue.move_turn(account, turn.saturating_add(account.virtually(used)));
+        let before = queue.turn(account);
+        let turn = before.saturating_add(account.virtually(used));
+        let most = match queue.free {
+            0 => u64::MAX,
+            _ => queue.now.saturating_add(account.virtually(CREDIT)),
+        };
+        queue.move_turn(account, turn.min(most.max(before)));
     }
 
     /// Queues for a ticket, giving back the one it had, which was `used` so far.

@@ -260,3 +260,17 @@ fn credit_is_no_more_than_was_left_to_others() {
     let others = busy.used();
     assert!(had <= others + CREDIT * 2, "{had:?} beside {others:?}");
 }
+
+#[test]
+fn what_was_used_while_nobody_wanted_it_is_no_debt() {
+    let share = Share::new(1);
+    let (busy, other) = (account(100), account(100));
+    // An hour's worth, none of it in one go, on a core that was free.
+    for _ in 0..360_000 {
+        share.charge(&busy, MS);
+    }
+    let mut loops = Loops::new(&share);
+    loops.add(&other, 3);
+    let turns = (0..100).take_while(|_| !share.admits(&busy)).inspect(|_| loops.turns(1)).count();
+    assert!(turns <= 12, "{turns} ticks of another app went before");
+}

@@ -259,7 +259,12 @@ impl State {
 }
 
 /// Samples the guest where it is sampled, charges who computes, and lets others have their turn.
+///
+/// Of a guest that has only waited the deadline is past as well, without a tick that found it.
 fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    if !store.data().pace.was_ticked() {
+        return Ok(UpdateDeadline::Continue(EPOCHS));
+    }
     let task = running_task(&mut store);
     let period = store.data().pace.period();
     if let Some(due) = store.data_mut().sampler.tick(period) {

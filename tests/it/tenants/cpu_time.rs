@@ -62,6 +62,9 @@ async fn time_asleep_is_no_cpu_time(kit: &str) {
     with_apps(kit, [PATIENT, LIMITED], async |server| {
         let replies = join_all((0..10).map(|_| get_of_b(server, "/sleep?ms=600"))).await;
         let whole = replies.iter().filter(|reply| reply.status == 200).count();
+        // Nor is it where it wakes up often, each time longer after its last deadline.
+        let ticks = get_of_b(server, "/drip?ms=3&count=400").await;
+        assert_eq!(ticks.text(), "tick\n".repeat(400));
         Shown {
             part: PART,
             tried: &format!("{kit}: requests that sleep for three times their cpu_time"),
