@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -147,13 +147,14 @@ impl Drop for Body {
 pub fn watched(body: WasiBody, exchange: &Arc<Exchange>) -> WasiBody {
     match http_body::Body::is_end_stream(&body) {
         true => body,
-        false => Watched { body, exchange: exchange.clone() }.boxed_unsync(),
+        false => Watched { body, exchange: Arc::downgrade(exchange) }.boxed_unsync(),
     }
 }
 
 struct Watched {
     body: WasiBody,
-    exchange: Arc<Exchange>,
+    /// A guest may keep its request for as long as it lives, which is not to count as under way.
+    exchange: Weak<Exchange>,
 }
 
 impl http_body::Body for Watched {
@@ -165,7 +166,9 @@ impl http_body::Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.exchange.progress();
+        if let Some(exchange) = self.exchange.upgrade() {
+            exchange.progress();
+        }
         Poll::Ready(frame)
     }
 

@@ -216,7 +216,6 @@ impl Exchange {
     /// nothing was missing. A response without a head fails with `failure`.
     pub fn settle(&self, failure: Failure) -> bool {
         let mut inner = self.lock();
-        let now = Instant::now();
         // Who has no head yet is woken when it is published.
         let published = inner.head.is_none();
         let complete = match inner.phase {
@@ -229,7 +228,7 @@ impl Exchange {
             Phase::Ended(_) => return !inner.cut,
         };
         inner.cut = !complete;
-        inner.end(now);
+        inner.end(Instant::now());
         if published {
             inner.wake();
         }

@@ -255,6 +255,11 @@ async fn run(
     let mut instance = match lease.instance.take() {
         Some(instance) => instance,
         None => match Instance::new(&blueprint).await {
+            Ok(mut instance) if !exchange.has_client() => {
+                // It left while the instance was made, which is as good for the next one.
+                instance.gone = Gone::Idle;
+                return lease.put_back(instance);
+            }
             Ok(instance) => {
                 exchange.made();
                 instance

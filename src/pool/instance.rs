@@ -199,6 +199,7 @@ impl Drop for Instance {
         // One that was made as a proof counts for nothing.
         if self.id > 0 {
             self.blueprint.stats.gone(match self.gone {
+                Gone::Idle | Gone::UsedUp if self.member.is_killed() => Gone::Killed,
                 Gone::Idle if self.blueprint.evicting.load(Ordering::Relaxed) => Gone::Replaced,
                 why => why,
             });

@@ -213,7 +213,8 @@ impl Ledger {
                     continue;
                 }
                 entry.exchange.settle(Failure::TimedOut);
-                entry.overdue = Some(due.at + due.limit);
+                // Others may have just been taken: they have their time, also where its own is shorter.
+                entry.overdue = Some(due.at + due.limit.max(limits.request_timeout));
             }
             kill_at = kill_at.min(entry.overdue).or(entry.overdue);
         }

@@ -270,10 +270,12 @@ impl Pool {
     /// that come, get fresh ones. Returns how many there were.
     pub fn kill(&self) -> usize {
         let count = self.live();
-        let was_evicting = self.census().evicting;
-        self.evict(true);
+        // First: who comes to its end meanwhile was killed.
         self.blueprint().roster.kill();
-        self.evict(was_evicting);
+        if let Kind::Exclusive(pool) = &*self.0 {
+            // Nobody drives those that are idle.
+            pool.slots.drop_idle();
+        }
         count
     }
 

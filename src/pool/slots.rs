@@ -119,12 +119,16 @@ impl<I: Send + 'static> Slots<I> {
     /// Idle instances leave: those there are at once, those to come as soon as they are idle.
     /// `false` takes that back.
     pub fn evict(self: &Arc<Self>, evicting: bool) {
+        self.lock().evicting = evicting;
+        if evicting {
+            self.drop_idle();
+        }
+    }
+
+    /// The instances that are idle now leave.
+    pub fn drop_idle(&self) {
         let idle = {
             let mut state = self.lock();
-            state.evicting = evicting;
-            if !evicting {
-                return;
-            }
             let idle = mem::take(&mut state.idle);
             state.live -= idle.len();
             idle

@@ -61,7 +61,10 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
     let _settling = Settling(&ledger);
 
     let id = instance.id;
-    let end = drive(&shared, &seat, &mut instance, &ledger, first).await;
+    // As one that is handed to a worker which has been there for long: whatever becomes of this
+    // one before it is taken, it is not lost.
+    seat.put(first);
+    let end = drive(&shared, &seat, &mut instance, &ledger).await;
     let mut ledger = lock(&ledger);
     ledger.failure = match end {
         End::Left(why) => {
@@ -85,6 +88,14 @@ pub async fn work(shared: Arc<Shared>, first: Job) {
             instance.failed(guilty, ledger.entries.len(), &error)
         }
     };
+    // A guest that fails before it has taken anything would do so for the next worker as well.
+    if instance.member.served() == 0
+        && instance.gone != Gone::Killed
+        && let Some(job) = seat.take()
+    {
+        job.exchange.answer(Err(ledger.failure.clone()));
+        job.exchange.publish();
+    }
 }
 
 async fn drive(
@@ -92,7 +103,6 @@ async fn drive(
     seat: &Arc<Seat<Job>>,
     instance: &mut Instance,
     ledger: &Mutex<Ledger>,
-    first: Job,
 ) -> End {
     let blueprint = &shared.blueprint;
     let limits = &blueprint.limits;
@@ -103,7 +113,6 @@ async fn drive(
 
     let inside = async |accessor: &Accessor<State>| {
         let mut calls = FuturesUnordered::new();
-        let mut first = Some(first);
         std::future::poll_fn(|cx| {
             let mut news = !std::mem::replace(&mut lock(ledger).polled, true);
             if news {
@@ -125,7 +134,7 @@ async fn drive(
                 }
                 book.forget_ended();
 
-                let mut job = first.take().or_else(|| seat.take());
+                let mut job = seat.take();
                 let able = book.entries.len() < limits.max_concurrent_per_instance.get()
                     && (book.responsive || book.entries.is_empty() && calls.is_empty());
                 let spent = blueprint.uses_up(member.served())
@@ -231,8 +240,10 @@ async fn drive(
                 continue;
             }
             book.publish();
-            if !book.polled && book.listed && (pace.computes() || !pace.waits()) {
-                // The guest computes: what was handed to us meanwhile is better served elsewhere.
+            let is_busy = pace.computes() || !pace.waits() && !pace.is_at_door();
+            if !book.polled && book.listed && is_busy {
+                // The guest computes: what was handed to us meanwhile is better served elsewhere,
+                // but for one that only waits for its app's turn, as any other would.
                 book.listed = false;
                 if let Some(job) = shared.schedule.unlist(seat) {
                     shared.give_back(job);

@@ -44,6 +44,17 @@ async fn a_body_without_its_end_is_cut_after_what_was_there() {
     assert!(!exchange.settle(fault()), "it stays cut");
 }
 
+#[test]
+fn a_request_that_its_guest_keeps_is_not_under_way_for_that() {
+    let exchange = started();
+    let body = http_body_util::Full::new(Bytes::from_static(b"unread"));
+    let kept = watched(body.map_err(|never| match never {}).boxed_unsync(), &exchange);
+    let weak = Arc::downgrade(&exchange);
+    drop(exchange);
+    assert!(weak.upgrade().is_none(), "its pass would never come back");
+    drop(kept);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_frame_learns_that_none_will_come() {
     let exchange = started();

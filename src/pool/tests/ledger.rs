@@ -117,6 +117,23 @@ async fn work_after_the_response_is_bounded_from_the_responses_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_came_before_a_shorter_timeout_was_over_has_all_of_its_own_time() {
+    let mut ledger = Ledger::new();
+    ledger.stand(Standing::Busy);
+    let rests = enter(&mut ledger);
+    let _frames = answer(&rests);
+    advance(SECOND * 4).await;
+    let other = enter(&mut ledger);
+    advance(SECOND).await;
+    // The stream has rested for too long, and the worker takes no more requests.
+    assert!(matches!(review(&mut ledger), Verdict::Until(_)));
+    assert!(ledger.overdue() && rests.ended().is_some());
+    advance(SECOND * 8).await;
+    assert!(matches!(review(&mut ledger), Verdict::Until(_)), "it has a second left");
+    assert!(other.ended().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_evicted_worker_leaves_as_soon_as_it_is_idle() {
     let mut ledger = Ledger::new();
     ledger.stand(Standing::PostReturn);
