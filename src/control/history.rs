@@ -44,6 +44,13 @@ pub enum Verdict {
     Refused,
 }
 
+impl Verdict {
+    /// Something of the change does not serve.
+    fn has_failed(self) -> bool {
+        matches!(self, Verdict::Partial | Verdict::Refused)
+    }
+}
+
 impl History {
     /// Remembers that the process began, with what is wrong in the first generation.
     pub fn started(&self, elapsed: Duration, problems: Vec<String>, warnings: Vec<String>) {
@@ -60,16 +67,19 @@ impl History {
 
     /// Remembers an outcome, if there is anything to it.
     pub(super) fn add(&self, outcome: &Outcome) -> Option<Arc<Entry>> {
+        let (last, generation) = match self.lock().back() {
+            Some(last) => (last.verdict, last.generation),
+            None => (Verdict::Started, 1),
+        };
         let verdict = match (&outcome.swap, outcome.problems.is_empty()) {
             (Some(_), true) => Verdict::Applied,
             (Some(_), false) => Verdict::Partial,
             (None, false) => Verdict::Refused,
+            // What was refused was taken back: the files are what serves.
+            (None, true) if outcome.clean && last.has_failed() => Verdict::Applied,
             (None, true) => return None,
         };
-        let generation = match &outcome.swap {
-            Some(swap) => swap.number,
-            None => self.lock().back().map_or(1, |last| last.generation),
-        };
+        let generation = outcome.swap.as_ref().map_or(generation, |swap| swap.number);
         Some(self.push(Entry {
             at: OffsetDateTime::now_utc(),
             verdict,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
@@ -94,7 +95,14 @@ async fn follow(reloader: &mut Reloader, hint: Hint, history: &History) {
     let mut asked = false;
     let mut waiting = Vec::new();
     loop {
-        if watch.follow(&reloader.current().load().config) {
+        let generation = reloader.current().load();
+        let followed = spawn_blocking(move || {
+            let more = watch.follow(&generation.config);
+            (watch, more)
+        });
+        let more;
+        (watch, more) = followed.await.unwrap_or_else(|_| (Watch::start(hint.clone()), true));
+        if more {
             next = Instant::now();
         }
         tokio::select! {
@@ -106,7 +114,10 @@ async fn follow(reloader: &mut Reloader, hint: Hint, history: &History) {
             }
         }
         // What was asked for is answered once nothing is half written any more.
-        asked |= hint.take_asked();
+        if hint.take_asked() {
+            asked = true;
+            reloader.try_again();
+        }
         waiting.extend(hint.0.waiting.take());
         let outcome = reloader.reload(asked).await;
         next = Instant::now() + if outcome.look_again { RETRY } else { RESCAN };

@@ -22,6 +22,8 @@ const MAX_RETIRED: usize = 32;
 /// Replaces the current generation when its files have changed.
 pub struct Reloader {
     manifest: ManifestFile,
+    /// What the process was started with: some of it holds until its end.
+    started: Config,
     current: Arc<Current>,
     builder: Arc<Builder>,
     /// What waits for retired pools to empty.
@@ -47,6 +49,8 @@ pub struct Outcome {
     pub look_again: bool,
     /// A component is being compiled that a later look takes.
     pub compiling: bool,
+    /// Nothing is wrong with any file, whether that was said before or not.
+    pub clean: bool,
 }
 
 /// A generation went, another came.
@@ -71,6 +75,7 @@ impl Reloader {
     ) -> Self {
         Self {
             manifest,
+            started: current.load().config.clone(),
             current,
             builder,
             tasks,
@@ -93,6 +98,11 @@ impl Reloader {
     /// Resolves when a component is compiled that no reload waited for: the next one takes it.
     pub async fn compiled(&self) {
         self.builder.compiled().await;
+    }
+
+    /// Has the next look try again what failed by no fault of the component's own.
+    pub fn try_again(&self) {
+        self.builder.try_again();
     }
 
     /// Looks at every file and swaps in a new generation if one of them changed.
@@ -119,6 +129,7 @@ impl Reloader {
         let (config, credentials) = match read {
             Read::Usable(config, renewed, taken) => {
                 self.manifest = taken;
+                outcome.clean = renewed.problems.is_empty();
                 self.say_once(renewed.problems, &mut outcome);
                 (*config, renewed.credentials)
             }
@@ -135,6 +146,7 @@ impl Reloader {
             .build(running.number + 1, config, credentials, Some(&running), &self.retired, |_| {})
             .await;
         outcome.compiling = built.compiling;
+        outcome.clean &= built.faults.is_empty() && !built.compiling;
         for fault in &built.faults {
             outcome.look_again |= fault.unfinished;
             if !fault.unfinished && (asked || !fault.known) {
@@ -150,7 +162,7 @@ impl Reloader {
         }
 
         let mut next = built.generation;
-        outcome.warnings = refused(&running.config, &next.config);
+        outcome.warnings = refused(&self.started, &next.config);
         if running.config.warnings != next.config.warnings {
             outcome.warnings.extend(next.config.warnings.iter().cloned());
         }
@@ -325,8 +337,8 @@ fn read(manifest: &ManifestFile, running: &Generation) -> Read {
 }
 
 /// Settings that only a restart can apply, by name.
-fn refused(running: &Config, next: &Config) -> Vec<String> {
-    running
+fn refused(started: &Config, next: &Config) -> Vec<String> {
+    started
         .changes_needing_restart(next)
         .into_iter()
         .map(|key| format!("{key} changed in the manifest and is not applied: it needs a restart, or an upgrade"))

@@ -104,6 +104,11 @@ impl Builder {
         &self.stats
     }
 
+    /// Has what failed by no fault of the component's own be tried again by the next build.
+    pub fn try_again(&self) {
+        self.lock_tried().retain(|_, (tried, _)| !tried.error.passes());
+    }
+
     /// Builds the generation of `config`, taking over from `running` and from
     /// `retired` what they have of it. `progress` hears of each app that is ready.
     pub async fn build(

@@ -106,7 +106,7 @@ impl Compilations {
             State::Finished(compiled) => Some(compiled),
             State::Slow if state.has_changed().is_ok() => None,
             State::Slow | State::Begun => {
-                Some(Err(ComponentError::Compile("its compilation was given up".into())))
+                Some(Err(ComponentError::Passing("its compilation was given up".into())))
             }
         }
     }
@@ -184,13 +184,13 @@ impl Parts {
         let started = Instant::now();
         let file = path.to_owned();
         let file = blocking(move || files::open(&file)).await;
-        let file = file.map_err(|error| ComponentError::Unreadable(error.to_string()))?;
+        let file = file.map_err(|error| ComponentError::Passing(error.to_string()))?;
         let code = match self.compiler.compile(file, &order.limits, threads).await {
             Ok(code) => code,
             Err(error) => return Err(self.refuse(order, error).await),
         };
         if code.label.component != order.digest {
-            return Err(ComponentError::Unreadable("it changed while it was read".into()));
+            return Err(ComponentError::Passing("it changed while it was read".into()));
         }
         let (engines, cache) = (self.engines.clone(), self.cache.clone());
         let component = blocking(move || {

@@ -22,6 +22,9 @@ use crate::guest::{Component, ComponentError};
 use crate::pool::{Blueprint, Drain, Failure, Pool};
 use crate::settle::SETTLE;
 
+/// How long what failed by no fault of the component's own is remembered: then it is tried again.
+const TRIED_AGAIN: Duration = Duration::from_secs(60);
+
 /// Components at hand, so that one file in two apps, or under new settings, is compiled once.
 pub(super) struct Components(Mutex<Vec<Arc<Component>>>);
 
@@ -102,9 +105,6 @@ impl Job {
         if let Some(running) = self.running.as_ref().filter(same) {
             return Made::good(running.without_fault());
         }
-        if let Some(error) = self.failed_before(content.digest) {
-            return self.fall_back(Some(content.digest), error, content.fresh);
-        }
         // A change that is taken back within the idle timeout finds its instances warm.
         if let Some(warm) = self.retired.iter().find(same) {
             if let Some(pool) = &warm.pool {
@@ -113,6 +113,9 @@ impl Job {
             // Its share of the CPU is as the settings have it, also after others were tried.
             self.tenant();
             return Made::good(warm.without_fault());
+        }
+        if let Some(error) = self.failed_before(content.digest) {
+            return self.fall_back(Some(content.digest), error, content.fresh);
         }
 
         let made = match self.component(content.digest).await {
@@ -144,12 +147,17 @@ impl Job {
         Made { app, fault: None, awaits: Some(order) }
     }
 
-    /// Why this content, under these settings, could not be served the last time.
+    /// Why this content, under these settings, could not be served the last time, if there is no
+    /// use in trying it again.
     fn failed_before(&self, digest: Digest) -> Option<ComponentError> {
-        let all = self.builder.lock_tried();
-        let (tried, _) = all.get(&self.name)?;
+        let mut all = self.builder.lock_tried();
+        let (tried, since) = all.get(&self.name)?;
         let same = tried.digest == Some(digest)
             && (&tried.settings, &tried.compile) == (&self.settings, &self.compile);
+        if same && tried.error.passes() && since.elapsed() >= TRIED_AGAIN {
+            all.remove(&self.name);
+            return None;
+        }
         same.then(|| tried.error.clone())
     }
 
@@ -247,7 +255,7 @@ impl Job {
         match Pool::prove(blueprint).await {
             Ok(blueprint) => Ok((component, Pool::new(blueprint))),
             Err(Failure::TimedOut) => {
-                Err(ComponentError::Start("it took longer than its request_timeout".into()))
+                Err(ComponentError::Passing("its start took longer than its request_timeout".into()))
             }
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
@@ -264,7 +272,8 @@ impl Job {
     /// The app as it serves now, if it does, and what is wrong with its file.
     fn fall_back(self, digest: Option<Digest>, error: ComponentError, fresh: bool) -> Made {
         let component = &self.settings.component;
-        let message = format!("{} cannot be served: {error}", component.value.display());
+        let again = if error.passes() { ", which is tried again within a minute" } else { "" };
+        let message = format!("{} cannot be served: {error}{again}", component.value.display());
         let (settings, compile) = (self.settings.clone(), self.compile.clone());
         let tried = Tried { digest, settings, compile, error };
         // A file may be missing for a moment as well, while another takes its place.

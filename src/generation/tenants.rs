@@ -65,14 +65,26 @@ impl Tenants {
 
     /// Whether the app takes requests, as its operator has said.
     pub fn drain(&self, app: &AppName) -> Arc<Drain> {
-        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(drains.entry(app.clone()).or_default())
+        Arc::clone(self.lock_drains().entry(app.clone()).or_default())
     }
 
-    /// Forgets those that `keep` does not want.
+    /// Forgets those that `keep` does not want, and whose pools are gone: the app may come back to
+    /// one of them. What its operator has drained stays so.
     pub fn retain(&self, keep: impl Fn(&AppName) -> bool) {
-        self.lock().retain(|app, _| keep(app));
-        self.drains.lock().unwrap_or_else(PoisonError::into_inner).retain(|app, _| keep(app));
+        self.lock().retain(|app, tenant| keep(app) || Arc::strong_count(&tenant.memory) > 1);
+        self.lock_drains().retain(|app, drain| {
+            keep(app) || drain.is_on() || Arc::strong_count(drain) > 1
+        });
+    }
+
+    /// The apps that take no requests, as their operator has said.
+    pub fn drained(&self) -> Vec<AppName> {
+        let drains = self.lock_drains();
+        drains.iter().filter(|(_, drain)| drain.is_on()).map(|(app, _)| app.clone()).collect()
+    }
+
+    fn lock_drains(&self) -> MutexGuard<'_, BTreeMap<AppName, Arc<Drain>>> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AppName, Tenant>> {

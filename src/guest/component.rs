@@ -58,6 +58,17 @@ pub enum ComponentError {
     Link(String),
     #[error("it does not start: {0}")]
     Start(String),
+    /// The machine could not do it just now, which tells nothing about the component.
+    #[serde(skip)]
+    #[error("{0}")]
+    Passing(String),
+}
+
+impl ComponentError {
+    /// Whether the same component may be served when it is tried again.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
 }
 
 impl Component {

@@ -206,6 +206,17 @@ async fn what_needs_a_restart_is_refused_by_name() {
         assert_eq!(said.len(), 1, "{key}: {:#?}", server.log());
         assert!(said[0].contains("needs a restart"));
     }
+    // As the process was started there is nothing to apply; what is left is told until then.
+    let said = |text: &str| server.logged(text).len();
+    let before = said("needs a restart");
+    site.write_manifest(&format!("{USUAL}\"other.test\" = \"hello\"\n"));
+    until_answer(&server, "other.test", "/version", "200").await;
+    assert_eq!(said("needs a restart"), before, "{:#?}", server.log());
+    for host in ["one.test", "two.test"] {
+        site.write_manifest(&format!("[log]\nlevel = \"debug\"\n{USUAL}\"{host}\" = \"hello\"\n"));
+        until_answer(&server, host, "/version", "200").await;
+    }
+    assert_eq!(said("log.level changed in the manifest"), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

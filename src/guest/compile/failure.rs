@@ -31,7 +31,7 @@ pub fn of(status: ExitStatus, output: &[u8], log: &[u8], limits: &Compile) -> Co
             ComponentError::Compile(format!("it becomes more than {most} of code"))
         }
         (_, Some(libc::SIGKILL)) => {
-            failed("was killed from outside, as it is where the system has no memory left", "")
+            ComponentError::Passing("it does not compile: the compiler's process was killed from outside, as it is where the system has no memory left".into())
         }
         (_, Some(signal)) => failed(&format!("crashed over it (signal {signal})"), &log),
         (_, None) => failed("did not work", &log),

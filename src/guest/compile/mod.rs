@@ -68,7 +68,9 @@ impl Compiler {
         threads: usize,
     ) -> Result<Code, ComponentError> {
         let failed = |what, error: io::Error| {
-            ComponentError::Compile(format!("the compiler's process {what}: {error}"))
+            ComponentError::Passing(format!(
+                "it does not compile: the compiler's process {what}: {error}"
+            ))
         };
         let files = || Ok((memory_file(c"compiled code")?, memory_file(c"compiler's log")?));
         let (code, log) = files().map_err(|e| failed("has no memory for its output", e))?;

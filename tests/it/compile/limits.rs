@@ -199,6 +199,25 @@ async fn a_stop_while_it_starts_waits_for_no_compilation() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_killed_from_outside_is_begun_again_by_a_reload() {
+    let (site, server) = compiling();
+    let compiler = compiler_of(server.pid()).expect("a compilation");
+    // SAFETY: a signal changes no memory of ours, and the process is our server's.
+    unsafe { libc::kill(compiler.try_into().expect("a process id"), libc::SIGKILL) };
+    let line = server.wait_for_log("was killed from outside");
+    assert!(line.contains("is tried again within a minute"), "{line}");
+    assert_eq!(compiler_of(server.pid()), None, "it is not begun again at once");
+
+    let asking = site.command_of(&["reload"]).spawn().expect("tidegate");
+    wait_until("it compiles again", || {
+        compiler_of(server.pid()).is_some_and(|pid| pid != compiler)
+    });
+    drop(server);
+    let mut asking = asking;
+    asking.wait().expect("its end");
+}
+
 /// A server that is compiling a bomb.
 fn compiling() -> (Site, Server) {
     let site = site("");

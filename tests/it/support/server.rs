@@ -114,13 +114,16 @@ impl Site {
 
     /// Runs a subcommand to its end: its exit status, and what it printed to both outputs.
     pub fn tidegate(&self, arguments: &[&str]) -> (ExitStatus, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .output()
-            .expect("run tidegate");
+        let output = self.command_of(arguments).output().expect("run tidegate");
         let text = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// What runs tidegate with these arguments, in the site's folder.
+    pub fn command_of(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).current_dir(self.dir.path());
+        command
     }
 
     /// The root of the server's own certificates, once it has been started.
