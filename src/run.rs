@@ -1,6 +1,7 @@
 //! From a valid config to a running server, and back to nothing.
 
 use std::io;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Running {
     addresses: Vec<Bound>,
     current: Arc<Current>,
+    builder: Arc<Builder>,
     followers: Followers,
     exporting: Exporting,
     shutdown: Shutdown,
@@ -190,7 +192,17 @@ pub async fn start(
     systemd::watchdog(&shutdown);
     systemd::ready(&format!("serving {apps} apps, generation 1"));
     info!(generation = 1, apps, elapsed = ?started.elapsed(), "serving");
-    Ok(Running { addresses, current, followers, exporting, shutdown, kept, before, upgrades })
+    Ok(Running {
+        addresses,
+        current,
+        builder,
+        followers,
+        exporting,
+        shutdown,
+        kept,
+        before,
+        upgrades,
+    })
 }
 
 impl From<admin::BindError> for StartError {
@@ -247,12 +259,18 @@ impl Running {
             return Err(Failure::UnderWay);
         }
         let limit = self.current.load().config.server.upgrade_timeout;
-        let successor = program.start(self.kept.estate().map_err(Failure::Sockets)?, limit).await?;
+        let mut estate = self.kept.estate().map_err(Failure::Sockets)?;
+        let drained = self.builder.tenants().drained();
+        estate.drained = drained.iter().map(ToString::to_string).collect();
+        let successor = program.start(estate, limit).await?;
         // What the new one says counts for systemd once this has said whose word it is.
         systemd::main_process(successor.pid());
-        self.kept.leave().map_err(Failure::Sockets)?;
-        if let Err(failure) = successor.take_over() {
+        let left = self.kept.leave().map_err(Failure::Sockets);
+        if let Err(failure) = left.and_then(|()| successor.take_over()) {
             self.kept.own_files(true);
+            systemd::main_process(std::process::id());
+            // It would take our silence for our end, and serve beside us.
+            successor.dismiss();
             return Err(failure);
         }
         Ok(successor)
@@ -267,19 +285,24 @@ impl Running {
         tokio::select! {
             drained = self.drained() => drained,
             ended = successor.ended() => {
-                // Only without this one does a service manager start another.
-                let unfinished = self.shutdown.running();
-                match ended {
-                    Ok(status) if status.success() => {
-                        info!(pid, unfinished, "the new process has stopped, and this one does");
-                    }
-                    ended => {
-                        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                        error!(pid, status, unfinished, "the new process has ended, and this one does");
-                    }
-                }
+                self.outlived(pid, ended);
                 false
             }
+        }
+    }
+
+    /// The process that has taken over has ended, and this one does with what it had still to
+    /// finish: only without this one does a service manager start another.
+    fn outlived(&self, successor: u32, ended: io::Result<ExitStatus>) {
+        let (pid, unfinished) = (successor, self.shutdown.running());
+        match ended {
+            Ok(status) if status.success() => {
+                info!(pid, unfinished, "the new process has stopped, and this one does");
+            }
+            Ok(status) => {
+                error!(pid, %status, unfinished, "the new process has ended, and this one does");
+            }
+            Err(error) => error!(pid, %error, unfinished, "the new process is lost, and this one ends"),
         }
     }
 
@@ -344,6 +367,7 @@ impl Parts {
         let credentials =
             Credentials { certificates: Arc::new(certificates), users: Arc::new(users) };
         // Before anything is compiled: clients wait in the backlog meanwhile.
+        let drained = estate.as_ref().map_or(Vec::new(), |estate| estate.drained.clone());
         let (activated, mut given) = match estate {
             Some(estate) => of_two_kinds(estate),
             None => (systemd::activated().map_err(StartError::Activation)?, Given::default()),
@@ -358,6 +382,9 @@ impl Parts {
         let tasks = shutdown.tasks().clone();
         let crashes = Desk::new(&config.server.state_dir, tasks.clone());
         let builder = Builder::new(engines, compiler, cache, Some(crashes), tasks);
+        for app in drained.iter().filter_map(|app| AppName::parse(app)) {
+            builder.tenants().drain(&app).set(true);
+        }
         if let Some(address) = admin.as_ref().and_then(|admin| admin.address.tcp()) {
             builder.keep_guests_from(address);
         }

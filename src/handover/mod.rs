@@ -30,6 +30,8 @@ const VARIABLE: &str = "TIDEGATE_UPGRADE";
 pub struct Estate {
     pub sockets: Vec<Passed>,
     pub keys: Option<Keys>,
+    /// The apps that their operator has taken out of service.
+    pub drained: Vec<String>,
 }
 
 /// A socket that one process hands to the other.
@@ -52,7 +54,13 @@ pub struct Label {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Message {
     /// The first, of the old one: what the sockets are that come with it.
-    Take { sockets: Vec<Label>, keys: Option<Keys> },
+    Take {
+        sockets: Vec<Label>,
+        keys: Option<Keys>,
+        /// Absent in what an earlier version says.
+        #[serde(default)]
+        drained: Vec<String>,
+    },
     /// Of the new one: everything is loaded.
     Ready,
     /// Of the new one: it ends, and why.

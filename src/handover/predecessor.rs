@@ -116,12 +116,12 @@ fn take() -> io::Result<(Channel, Estate)> {
         return Err(io::Error::last_os_error());
     }
     match channel.take()? {
-        Some((Message::Take { sockets: labels, keys }, sockets))
+        Some((Message::Take { sockets: labels, keys, drained }, sockets))
             if labels.len() == sockets.len() =>
         {
             let passed = sockets.into_iter().zip(labels);
             let sockets = passed.map(|(socket, label)| Passed { socket, label }).collect();
-            Ok((channel, Estate { sockets, keys }))
+            Ok((channel, Estate { sockets, keys, drained }))
         }
         Some((other, _)) => Err(io::Error::other(format!("it began with {other:?}"))),
         None => Err(io::Error::other("its other end is closed")),

@@ -94,7 +94,8 @@ impl Program {
         let (labels, sockets): (Vec<Label>, Vec<_>) =
             estate.sockets.into_iter().map(|passed| (passed.label, passed.socket)).unzip();
         let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-        let take = Message::Take { sockets: labels, keys: estate.keys };
+        let (keys, drained) = (estate.keys, estate.drained);
+        let take = Message::Take { sockets: labels, keys, drained };
         channel.send(&take, &descriptors).map_err(Failure::Sockets)?;
         // They are on their way: what this process closes by then is closed.
         drop(sockets);
@@ -142,6 +143,12 @@ impl Successor {
     /// When it has ended meanwhile.
     pub fn take_over(&self) -> Result<(), Failure> {
         self.channel.send(&Message::Yours, &[]).map_err(|error| Failure::Unknown(error.to_string()))
+    }
+
+    /// Ends it, which has not taken over.
+    pub fn dismiss(mut self) {
+        // An error means that it has ended by itself. The runtime waits for it.
+        let _ = self.child.start_kill();
     }
 
     pub fn stopper(&self) -> Stopper {

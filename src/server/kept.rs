@@ -79,7 +79,7 @@ impl Kept {
             Ok(Passed { socket: shared.open_way()?, label })
         });
         let sockets = passed.chain(ways).collect::<io::Result<_>>()?;
-        Ok(Estate { sockets, keys: Some(self.keys.clone()) })
+        Ok(Estate { sockets, keys: Some(self.keys.clone()), drained: Vec::new() })
     }
 
     /// Leaves all to the process that has the estate: it removes the files of Unix sockets, and
