@@ -35,9 +35,10 @@ pub async fn drain(call: Call) -> Outcome {
             if state? {
                 sleep(LOOK).await;
             }
-            let instances = let_go(&admin, &name).await;
-            let is_last = instances == 0 || Instant::now() >= end;
-            let line = Drained { app: name.to_string(), instances, done: instances == 0 };
+            let (instances, undone) = let_go(&admin, &name).await;
+            let done = instances == 0 && !undone;
+            let is_last = done || undone || Instant::now() >= end;
+            let line = Drained { app: name.to_string(), instances, done, undone };
             Some((json_line(&line), (!is_last).then_some(true)))
         }
     });
@@ -69,17 +70,22 @@ pub async fn kill(call: Call) -> Outcome {
 }
 
 /// Lets idle instances of a drained app go, also those that were busy a moment ago. Returns how
-/// many are left.
-async fn let_go(admin: &Arc<Admin>, name: &AppName) -> usize {
-    let is_drained = admin.current.load().apps.get(name).is_some_and(|app| app.drain.is_on());
+/// many are left, and whether the drain was undone meanwhile.
+async fn let_go(admin: &Arc<Admin>, name: &AppName) -> (usize, bool) {
+    let drain = admin.metrics.builder.tenants().drain(name);
     let pools = pools(admin, name);
     let letting = admin.serving.spawn(async move {
-        for pool in pools.iter().filter(|_| is_drained) {
-            pool.evict(true);
+        if drain.is_on() {
+            pools.iter().for_each(|pool| pool.evict(true));
         }
-        pools.iter().map(Pool::live).sum()
+        let undone = !drain.is_on();
+        if undone {
+            // In between: who undid it has told the pools before we did.
+            pools.iter().for_each(|pool| pool.evict(false));
+        }
+        (pools.iter().map(Pool::live).sum(), undone)
     });
-    letting.await.unwrap_or(0)
+    letting.await.unwrap_or((0, true))
 }
 
 /// The app that is named in the path.

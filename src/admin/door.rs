@@ -3,6 +3,7 @@
 //! A browser is let in by its cookie, and sends requests also for pages that are not ours: so the
 //! names in `Host` and `Origin` have to be ours, and the cookie is for our own pages alone.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use http::header::{
@@ -16,6 +17,7 @@ use tracing::warn;
 use super::answer::{Body, Failure, whole};
 use super::token::{SESSION, Token};
 use crate::config::Host;
+use crate::limit::Bucket;
 
 /// Where a browser shows the token once.
 pub const LOGIN: &str = "/login";
@@ -25,6 +27,11 @@ const SESSION_COOKIE: &str = "tidegate_admin";
 /// Who shows a wrong token waits this long, so that trying takes long.
 const WRONG_PAUSE: Duration = Duration::from_secs(1);
 
+/// Lines about wrong tokens: a second in the long run, and at once. Who shows them may be many,
+/// and push all else out of the log.
+const WRONG_RATE: NonZeroUsize = NonZeroUsize::new(1).expect("written here, not zero");
+const WRONG_BURST: NonZeroUsize = NonZeroUsize::new(5).expect("written here, not zero");
+
 /// Who may come in, and by which names we are called.
 pub enum Door {
     /// Whoever the socket's file lets connect.
@@ -32,6 +39,8 @@ pub enum Door {
     Tcp {
         token: std::sync::Arc<Token>,
         names: Vec<Host>,
+        /// How often it may be said that somebody has shown another token.
+        wrong: Bucket,
     },
 }
 
@@ -78,7 +87,7 @@ impl Door {
     /// # Errors
     /// When it has not shown the token.
     pub async fn judge_sender(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let Door::Tcp { token, .. } = self else { return Ok(()) };
+        let Door::Tcp { token, wrong, .. } = self else { return Ok(()) };
         refresh(token).await;
         if cookies(headers).any(|cookie| token.is_session(cookie)) {
             return Ok(());
@@ -89,7 +98,7 @@ impl Door {
         });
         match bearer {
             Some(shown) if token.is(shown) => Ok(()),
-            Some(_) => Err(wrong_token().await),
+            Some(_) => Err(wrong_token(wrong).await),
             None => Err(Failure::new(StatusCode::UNAUTHORIZED, "a token is needed here")
                 .with_help("send the header `Authorization: Bearer TOKEN`, with what is in admin.token_file")),
         }
@@ -106,7 +115,7 @@ impl Door {
         }
         let mut answer = whole("application/json", "");
         *answer.status_mut() = StatusCode::NO_CONTENT;
-        let Door::Tcp { token, .. } = self else { return Ok(answer) };
+        let Door::Tcp { token, wrong, .. } = self else { return Ok(answer) };
 
         let shown: Shown = serde_json::from_slice(body).map_err(|_| {
             Failure::new(StatusCode::BAD_REQUEST, "expected the token in JSON")
@@ -114,7 +123,7 @@ impl Door {
         })?;
         refresh(token).await;
         if !token.is(shown.token.trim()) {
-            return Err(wrong_token().await);
+            return Err(wrong_token(wrong).await);
         }
         let cookie = format!(
             "{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
@@ -137,9 +146,10 @@ pub fn refused(failure: &Failure) -> Response<Body> {
     answer
 }
 
-async fn wrong_token() -> Failure {
-    // At most one line for each pause and connection, of which there are few.
-    warn!("somebody showed a wrong admin token");
+async fn wrong_token(wrong: &Bucket) -> Failure {
+    if wrong.take(WRONG_RATE, WRONG_BURST) {
+        warn!("somebody showed a wrong admin token");
+    }
     sleep(WRONG_PAUSE).await;
     Failure::new(StatusCode::UNAUTHORIZED, "this is not the token")
         .with_help("the token is what is in admin.token_file")

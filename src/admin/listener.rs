@@ -35,6 +35,7 @@ use super::router::{REQUEST_TIMEOUT, Router};
 use super::routes::routes;
 use super::token::Token;
 use crate::config::{self, ListenAddress};
+use crate::limit::Bucket;
 use crate::server::{Given, Kept, Listening};
 use crate::shutdown::Shutdown;
 use crate::unix::{self, SocketFile};
@@ -145,7 +146,7 @@ impl Listener {
                 };
                 listener.set_nonblocking(true).map_err(failed)?;
                 let address = ListenAddress::Tcp(listener.local_addr().map_err(failed)?);
-                let door = Door::Tcp { token, names: tcp.names.clone() };
+                let door = Door::Tcp { token, names: tcp.names.clone(), wrong: Bucket::new() };
                 Ok(Some(Listener { address, configured, socket: Socket::Tcp(listener), door }))
             }
         }

@@ -74,12 +74,16 @@ impl Token {
 
     /// Whether `cookie` is one that [`Self::session`] has made, and has not ended.
     pub fn is_session(&self, cookie: &str) -> bool {
+        self.is_session_at(cookie, SystemTime::now())
+    }
+
+    fn is_session_at(&self, cookie: &str, now: SystemTime) -> bool {
         let Some((end, signature)) = cookie.split_once('.') else { return false };
         let Ok(end) = end.parse::<u64>() else { return false };
         let expected = hmac::sign(&self.key(), &statement(end));
         let is_ours =
             verify_slices_are_equal(signature.as_bytes(), hex(expected.as_ref()).as_bytes());
-        is_ours.is_ok() && seconds(SystemTime::now()) < end
+        is_ours.is_ok() && seconds(now) < end
     }
 
     /// Looks whether the file has changed. One that cannot be used any more leaves the token that was there.
@@ -206,6 +210,7 @@ mod tests {
         for forged in [format!("{later}.{signature}"), format!("{end}."), "x.y".into()] {
             assert!(!ours.is_session(&forged), "{forged}");
         }
+        assert!(!ours.is_session_at(&session, SystemTime::now() + SESSION), "it has ended");
         let other = token(&dir, "0123456789abcdeX", 0o600).expect("a token");
         assert!(!other.is_session(&session));
         ours.refresh();

@@ -34,6 +34,10 @@ pub fn drain(ask: &Ask, app: &str) -> ExitCode {
                 "{app} is drained: its requests are answered 503 until `tidegate drain --undo {app}`"
             )),
         },
+        (Ok(()), Some(last)) if last.undone => fail(
+            EXIT_FAILURE,
+            format!("{app} takes requests again: its drain was undone meanwhile"),
+        ),
         (Ok(()), Some(last)) => fail(
             EXIT_FAILURE,
             format!(

@@ -415,6 +415,17 @@ async def hand_over(path, then):
     tell({"first": first.figures(), "new": new.figures()})
 
 
+async def first_later(path):
+    """A connection whose first request is sent when standard input ends."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, stop.set)
+    async with open_connection() as client:
+        tell("begun")
+        await stop.wait()
+        answer = await client.ask(path=path)
+    tell(answer.figures())
+
+
 async def carry_on(path, expected):
     """Requests one after the other until standard input ends: on connections that are kept for as long as the
     server has not said that they end, and on a new one each."""

@@ -149,7 +149,7 @@ impl View<'_> {
             let queue = if app.waiting > 0 { Tone::Warning } else { Tone::Plain };
             table.row([
                 Cell::from(&app.name),
-                state(app.state),
+                state(app),
                 often(app.rates.requests_per_second, Tone::Plain),
                 often(app.rates.errors_per_second, Tone::Bad),
                 took(app.rates.p50_seconds),
@@ -255,8 +255,11 @@ fn left_of(draining: &Draining) -> String {
     format!("{} of {}", draining.instances, draining.generation)
 }
 
-fn state(state: AppState) -> Cell {
-    match state {
+fn state(app: &App) -> Cell {
+    if app.drained {
+        return Cell::new(Tone::Warning, "drained");
+    }
+    match app.state {
         AppState::Serving => Cell::new(Tone::Good, "serving"),
         AppState::Stale => Cell::new(Tone::Warning, "stale"),
         AppState::Failed => Cell::new(Tone::Bad, "failed"),

@@ -43,9 +43,11 @@ pub fn troubles(status: &Status, now: OffsetDateTime) -> Vec<Trouble> {
     all.extend(status.last_reload.as_ref().and_then(|reload| refused(reload, now)));
     all.extend(apps(status, AppState::Stale, Tone::Warning, "served by an earlier version"));
     all.extend(apps(status, AppState::Compiling, Tone::Warning, "being compiled"));
+    all.extend(drained(status));
     all.extend(queues(status));
     all.extend(memory(status));
     all.extend(limits(status, now));
+    all.extend(lost_lines(status));
     all
 }
 
@@ -120,6 +122,26 @@ fn refused(reload: &Reload, now: OffsetDateTime) -> Option<Trouble> {
         Verdict::Started | Verdict::Unchanged | Verdict::Applied => return None,
     };
     Some(Trouble { tone, title, details: reload.problems.clone() })
+}
+
+fn drained(status: &Status) -> Option<Trouble> {
+    let are = status.apps.iter().filter(|app| app.drained);
+    let detail = |app: &App| format!("{0}: `tidegate drain --undo {0}` takes that back", app.name);
+    let details: Vec<_> = are.map(detail).collect();
+    let (some, is) = (some(&details, "app"), is(&details));
+    let title = format!("{some} {is} drained: requests are answered 503");
+    (!details.is_empty()).then_some(Trouble { tone: Tone::Warning, title, details })
+}
+
+fn lost_lines(status: &Status) -> Option<Trouble> {
+    let (dropped, lost) = (status.log.dropped, status.log.lost);
+    let title = format!(
+        "log lines are missing since the start: {} were too many, {} could not be written",
+        human::count(dropped),
+        human::count(lost)
+    );
+    let details = Vec::new();
+    (dropped + lost > 0).then_some(Trouble { tone: Tone::Warning, title, details })
 }
 
 fn queues(status: &Status) -> Option<Trouble> {

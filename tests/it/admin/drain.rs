@@ -41,6 +41,67 @@ async fn a_drained_app_is_refused_until_that_is_undone_and_over_reloads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn once_that_is_undone_instances_are_kept_again() {
+    let site = Site::usual();
+    let server = site.start();
+    for (name, host) in [("p2", "p2.test"), ("p3", "p3.test")] {
+        for arguments in [&["drain", name][..], &["drain", "--undo", name]] {
+            let (status, told) = site.tidegate(arguments);
+            assert!(status.success(), "{told}");
+        }
+        for _ in 0..2 {
+            assert!(answer(&server, host, "/hello").await.starts_with("200"), "{host}");
+        }
+        let pool = &asked(&site, &format!("/v1/apps/{name}/instances")).await["pools"][0];
+        assert_eq!(pool["evicting"], false, "{pool}");
+        assert_eq!(pool["instances"][0]["served"], 2, "{pool}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_and_stays_while_the_app_is_away() {
+    let site = Site::usual();
+    let server = site.start();
+    let (status, told) = site.tidegate(&["drain", "hello"]);
+    assert!(status.success(), "{told}");
+    let (_, told) = site.tidegate(&["status"]);
+    assert!(told.starts_with("1 app is drained: requests are answered 503"), "{told}");
+    assert!(told.contains("tidegate drain --undo hello"), "{told}");
+
+    let without = USUAL.replace("[apps.hello]\ncomponent = \"apps/hello.wasm\"\n", "");
+    for manifest in [&*without.replace("\"hello.test\" = \"hello\"\n", ""), USUAL] {
+        site.write_manifest(manifest);
+        let (status, told) = site.tidegate(&["reload"]);
+        assert!(status.success(), "{told}");
+    }
+    assert!(answer(&server, "hello.test", "/").await.starts_with("503"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_it_learns_that_it_was_undone() {
+    let site = Site::usual();
+    let server = site.start();
+    let http = server.http;
+    let busy = tokio::spawn(get_at(http, "p2.test", "/drip?ms=100&count=60"));
+    metrics::until(&site, "it is busy", |scrape| {
+        scrape.sum("tidegate_instances", &[("app", "p2"), ("state", "busy")]) >= 1.0
+    })
+    .await;
+    let mut waiting = site.command_of(&["drain", "p2"]).spawn().expect("tidegate");
+    wait_until_drained(&site, "p2").await;
+    let (status, told) = site.tidegate(&["drain", "--undo", "p2"]);
+    assert!(status.success(), "{told}");
+    assert_eq!(waiting.wait().expect("its end").code(), Some(1));
+    busy.abort();
+}
+
+async fn wait_until_drained(site: &Site, name: &str) {
+    while app(site, name).await["drained"] != true {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn busy_instances_leave_after_their_requests_also_those_of_a_retired_generation() {
     let site = Site::usual();
     let server = site.start();

@@ -42,3 +42,29 @@ async fn guests_that_loop_and_guests_that_wait_are_ended_and_new_requests_get_fr
     }
     wait_until("both are in the log", || server.logged("killed by its operator").len() == 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_of_a_retired_generation_end_as_well() {
+    let site = Site::usual();
+    let patient = USUAL.replace("_timeout = \"2s\"", "_timeout = \"300s\"");
+    site.write_manifest(&patient);
+    let server = site.start();
+    let mut clients = Vec::new();
+    for host in GUESTS {
+        let mut dripping = TcpStream::connect(server.http).await.expect("connect");
+        let head = format!("GET /drip?ms=200&count=1000 HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        dripping.write_all(head.as_bytes()).await.expect("send");
+        dripping.read_exact(&mut [0]).await.expect("an answer begins");
+        clients.push((host, dripping));
+    }
+    // Other settings make other pools, and those with the requests are retired.
+    site.write_manifest(&patient.replace("idle_timeout = \"5s\"", "idle_timeout = \"6s\""));
+    server.wait_for_log("reloaded");
+
+    for (host, mut dripping) in clients {
+        let (status, told) = site.tidegate(&["kill", host.trim_end_matches(".test")]);
+        assert!(status.success(), "{told}");
+        let rest = to_the_end(&mut dripping).await;
+        assert!(!rest.ends_with("\r\n0\r\n\r\n"), "{host}: its body is cut: {rest}");
+    }
+}

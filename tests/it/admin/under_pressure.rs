@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{ask, asked, socket};
@@ -52,7 +53,7 @@ async fn while_the_server_has_as_many_connections_as_it_may_have() {
     for _ in 0..8 {
         let mut io = TcpStream::connect(server.http).await.expect("connect");
         let head = b"GET /drip?ms=1000&count=1000 HTTP/1.1\r\nhost: p2.test\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(&mut io, head).await.expect("send");
+        io.write_all(head).await.expect("send");
         busy.push(io);
     }
     server.wait_for_log("limit=clients.max_connections");
@@ -101,6 +102,8 @@ fn limit_descriptors(server: &Server, most: u64) {
 async fn while_others_hold_its_own_connections_and_say_nothing() {
     let site = Site::usual();
     let _server = site.start();
+    let mut operator = UnixStream::connect(socket(&site)).await.expect("connect");
+    version_on(&mut operator).await;
     let mut held = Vec::new();
     while held.len() < 100 {
         match UnixStream::connect(socket(&site)).await {
@@ -114,4 +117,21 @@ async fn while_others_hold_its_own_connections_and_say_nothing() {
     }
     let reply = tokio::time::timeout(PATIENCE, ask(&site, "GET", "/v1/status")).await;
     assert_eq!(reply.expect("in time").expect("an answer").status, 200);
+
+    // Those made room who came first and had not asked anything.
+    let first = tokio::time::timeout(PATIENCE, held[0].read(&mut [0])).await.expect("in time");
+    assert_eq!(first.expect("it is closed"), 0);
+    version_on(&mut operator).await;
+}
+
+/// Asks for the version, on a connection that stays.
+async fn version_on(io: &mut UnixStream) {
+    let head = b"GET /v1/version HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    io.write_all(head).await.expect("send");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}\n") {
+        let read = tokio::time::timeout(PATIENCE, io.read_buf(&mut answer)).await;
+        assert_ne!(read.expect("in time").expect("an answer"), 0, "it was closed");
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
 }

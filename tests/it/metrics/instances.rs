@@ -77,7 +77,8 @@ async fn what_waits_for_an_instance_is_measured(kit: &str) {
     let scrape = after(&site, 3).await;
     assert_eq!(scrape.sum("tidegate_queue_seconds_count", &[("app", "a")]), 2.0);
     let sum = scrape.sum("tidegate_queue_seconds_sum", &[]);
-    assert!((0.5..60.0).contains(&sum), "{sum}");
+    // What was left to them of their `queue_timeout` would be more.
+    assert!((0.5..10.0).contains(&sum), "{sum}");
     assert_eq!(scrape.sum("tidegate_queue_requests", &[]), 0.0);
     let scrape = until(&site, "it is idle", |scrape| {
         scrape.sum("tidegate_instances", &[("state", "idle")]) == 1.0

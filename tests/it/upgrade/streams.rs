@@ -82,6 +82,22 @@ fn a_connection_at_rest_has_time_for_a_request_whose_answer_is_the_last() {
 }
 
 #[test]
+fn so_has_one_over_http3_that_has_asked_nothing_yet() {
+    let site = site("");
+    let mut upgraded = Upgraded::start(site.command());
+    let given = json!({"path": "/hello"});
+    let Some(later) = client(&site, &upgraded.server, "p2.test", "first_later", given) else {
+        return;
+    };
+    let later = Beside::begin(later);
+
+    let old = upgraded.hand_over();
+    let figures = later.end();
+    assert_eq!(figures["status"], 200, "{figures:#}");
+    wait_for_end(old);
+}
+
+#[test]
 fn the_file_that_was_put_in_place_is_started() {
     let site = site("");
     let (program, command) = copy_of_the_program(&site);
