@@ -31,28 +31,4 @@ impl Stamp {
     pub fn is_of_same_file(&self, other: &Stamp) -> bool {
         self.identity == other.identity
     }
-
-    /// Whether one of them was taken while the file was cut.
-    pub fn is_half_way(&self, other: &Stamp) -> bool {
-        self.is_of_same_file(other) && self.changed == other.changed && self.size != other.size
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_cut_in_the_same_moment_is_half_way() {
-        let whole = Stamp { identity: (1, 2), changed: (10, 5), size: 100 };
-        let cut = Stamp { size: 0, ..whole };
-        assert!(cut.is_half_way(&whole) && whole.is_half_way(&cut));
-        assert_ne!(cut, whole);
-
-        let written = Stamp { changed: (10, 6), size: 120, ..whole };
-        let other = Stamp { identity: (1, 3), ..cut };
-        for stamp in [whole, written, other] {
-            assert!(!stamp.is_half_way(&whole), "{stamp:?}");
-        }
-    }
 }

@@ -216,7 +216,7 @@ async fn what_needs_a_restart_is_refused_by_name() {
         site.write_manifest(&format!("[log]\nlevel = \"debug\"\n{USUAL}\"{host}\" = \"hello\"\n"));
         until_answer(&server, host, "/version", "200").await;
     }
-    assert_eq!(said("log.level changed in the manifest"), 3);
+    wait_until("it is told each time", || said("log.level changed in the manifest") == 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
