@@ -18,11 +18,10 @@ use super::answer::{Body, Failure, whole};
 use super::token::{SESSION, Token};
 use crate::config::Host;
 use crate::limit::Bucket;
+use crate::server::ADMIN_COOKIE;
 
 /// Where a browser shows the token once.
 pub const LOGIN: &str = "/login";
-
-const SESSION_COOKIE: &str = "tidegate_admin";
 
 /// Who shows a wrong token waits this long, so that trying takes long.
 const WRONG_PAUSE: Duration = Duration::from_secs(1);
@@ -126,7 +125,7 @@ impl Door {
             return Err(wrong_token(wrong).await);
         }
         let cookie = format!(
-            "{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
+            "{ADMIN_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
             token.session(),
             SESSION.as_secs()
         );
@@ -164,7 +163,7 @@ async fn refresh(token: &std::sync::Arc<Token>) {
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == SESSION_COOKIE).map(|(_, value)| value.trim())
+    pairs.filter(|(name, _)| name.trim() == ADMIN_COOKIE).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Which route answers which path of a host.
 
+use percent_encoding::percent_decode;
+
 use super::Route;
 
 /// Path prefixes of one host, longest first; `/` is one of them or nothing else matches.
@@ -8,7 +10,8 @@ use super::Route;
 /// decoded, no `.`, `..` or `//` is resolved. So `/api` matches `/api`,
 /// `/api/`, `/api/users` and `/api/../x`, but not `/apix`, `//api` or
 /// `/%61pi`. An app that guards something by its path must judge the path it
-/// is handed, as the routing has promised nothing about what it means.
+/// is handed, as the routing has promised nothing about what it means. Folders of files do: what
+/// means a path below a nearer prefix than its own is not found there, see [`Paths::means_nearer`].
 ///
 /// A host served from a folder has no prefix at all: the names below it that no
 /// file answers for are not found, whatever `*` is mapped to.
@@ -52,6 +55,15 @@ impl<T> Paths<T> {
         self.0.iter().find(|(other, _)| other == prefix).map(|(_, route)| route)
     }
 
+    /// Whether what `path` means is below a prefix that is longer than `prefix`, which it matches.
+    ///
+    /// Prefixes mean what is escaped in them as well: `/caf%C3%A9` is also `/caf%c3%a9`.
+    pub fn means_nearer(&self, prefix: &str, path: &str) -> bool {
+        let length = |prefix: &str| percent_decode(prefix.as_bytes()).count();
+        let own = length(prefix);
+        self.0.iter().any(|(other, _)| length(other) > own && means(other, path))
+    }
+
     /// The prefixes and their routes, longest first; without a trailing `/` but for `/` itself.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(prefix, route)| (prefix.as_str(), route))
@@ -66,6 +78,14 @@ impl<T> Paths<T> {
 fn matches(prefix: &str, path: &str) -> bool {
     prefix == "/"
         || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// As [`matches`], by what both mean. Decoded once, as names of files are.
+fn means(prefix: &str, path: &str) -> bool {
+    let mut path = percent_decode(path.as_bytes());
+    prefix == "/"
+        || percent_decode(prefix.as_bytes()).all(|byte| path.next() == Some(byte))
+            && matches!(path.next(), None | Some(b'/'))
 }
 
 /// The form of a prefix that [`Paths`] compares, or what is wrong with it and what to write.
@@ -152,6 +172,29 @@ mod tests {
         assert_eq!(find(&paths, "/x/../api"), None);
         assert_eq!(find(&paths, "/%61pi"), None);
         assert_eq!(find(&paths, "/API"), None);
+    }
+
+    #[test]
+    fn an_escape_hides_no_nearer_prefix() {
+        let paths = paths(&[("/", "all"), ("/private", "guarded"), ("/caf%C3%A9/x", "guarded")]);
+
+        for path in ["/%70rivate", "/privat%65/a", "/%70rivate%2Fa", "/caf%c3%a9/x", "/café/%78/a"]
+        {
+            assert!(paths.means_nearer("/", path), "{path}");
+        }
+        for path in ["/", "/a", "/%70rivateer", "/%2570rivate", "/priv%zzate", "/caf%C3%A9", "/%"] {
+            assert!(!paths.means_nearer("/", path), "{path}");
+        }
+        assert!(!paths.means_nearer("/private", "/private/%61"));
+        assert!(!paths.means_nearer("/caf%C3%A9/x", "/caf%C3%A9/x/private"));
+    }
+
+    #[test]
+    fn a_prefix_may_be_written_escaped() {
+        // Longer as it is written, and shorter in what it means.
+        let paths = paths(&[("/%70%71", "outer"), ("/pq/r", "inner")]);
+        assert!(paths.means_nearer("/%70%71", "/%70%71/r"));
+        assert!(!paths.means_nearer("/pq/r", "/pq/r"));
     }
 
     #[test]

@@ -28,9 +28,16 @@ use crate::pool;
 use crate::request_id::RequestId;
 use crate::stats::Received;
 
+/// Bytes of an answer that are handed out at a time on HTTP/2 and HTTP/3.
+///
+/// hyper gives h2 whatever it has got as soon as there is room for one byte. So this, and no other
+/// limit, is what a stream holds beyond its buffer; and how much a client has to take within
+/// `write_timeout`.
+const SLICE: usize = 12 * 1024;
+
 /// The body of an answer. With it goes what must last as long as the answer does.
 pub struct Body {
-    source: Source,
+    source: Sliced<Source>,
     id: RequestId,
     /// Counted, and written to the access log, when the body is dropped.
     observed: Observed,
@@ -101,6 +108,8 @@ impl Body {
     ) -> Body {
         // Its client may have closed the stream's window before there was anything to send.
         let pace = Pace::current().inspect(Pace::waits_for_client);
+        // On HTTP/1 the socket takes what it can of a chunk, and the rest is waited for.
+        let source = Sliced::new(source, if pace.is_some() { SLICE } else { usize::MAX });
         Body { source, id, observed, running, to_close: false, pace, _generation: generation }
     }
 
@@ -111,8 +120,8 @@ impl Body {
 
     /// Compresses it. `length` is how long it is before that, where it is known.
     pub fn compress(&mut self, coding: Coding, length: Option<u64>, place: Place) {
-        let source = std::mem::replace(&mut self.source, Source::None);
-        self.source = Source::Encoded(Box::new(Encoded::new(source, coding, length, place)));
+        let source = std::mem::replace(&mut self.source.body, Source::None);
+        self.source.body = Source::Encoded(Box::new(Encoded::new(source, coding, length, place)));
         if let Some(record) = &mut self.observed.record {
             record.forget_length();
         }
@@ -120,7 +129,7 @@ impl Body {
 
     /// Makes it the body of an answer that has none. A guest sees its stream closed.
     pub fn leave_out(&mut self) {
-        self.source = Source::None;
+        self.source.body = Source::None;
     }
 }
 
@@ -140,7 +149,7 @@ impl http_body::Body for Body {
         this.pace.as_ref().inspect(|pace| pace.waits_for_client());
         if let Some(Err(error)) = &frame {
             // hyper closes the connection or resets the stream, and keeps the reason to itself.
-            if this.source.tally().unwrap_or(this.running.tally()).may_warn() {
+            if this.source.body.tally().unwrap_or(this.running.tally()).may_warn() {
                 warn!(request = %this.id, %error, "answer cut short");
             }
             if this.to_close {
@@ -222,6 +231,67 @@ impl Drop for Body {
         if let Some(record) = &mut self.observed.record {
             record.finish(ended);
         }
+    }
+}
+
+/// A body whose longer chunks are handed out in slices.
+struct Sliced<B> {
+    body: B,
+    /// What of the last chunk is still here.
+    rest: Bytes,
+    /// Bytes of a slice, at the most.
+    most: usize,
+}
+
+impl<B> Sliced<B> {
+    fn new(body: B, most: usize) -> Sliced<B> {
+        Sliced { body, rest: Bytes::new(), most }
+    }
+
+    fn slice(&mut self) -> Frame<Bytes> {
+        Frame::data(self.rest.split_to(self.most.min(self.rest.len())))
+    }
+}
+
+impl<B> http_body::Body for Sliced<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.slice())));
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            Ok(match frame?.into_data() {
+                Ok(data) => {
+                    this.rest = data;
+                    this.slice()
+                }
+                Err(other) => other,
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(body.lower().saturating_add(rest));
+        hint
     }
 }
 
@@ -345,5 +415,58 @@ impl Arriving for Incoming {
         } else {
             Error::ConnectionTerminated
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http::HeaderMap;
+    use http_body::Body as _;
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn chunk(length: usize) -> Bytes {
+        (0..length).map(|at| (at / 100) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn a_long_chunk_is_handed_out_in_slices() {
+        let chunk = chunk(2 * SLICE + 7);
+        let mut body = Sliced::new(Full::new(chunk.clone()), SLICE);
+
+        let (mut arrived, mut lengths) = (Vec::new(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let slice = frame.unwrap().into_data().unwrap();
+            lengths.push(slice.len());
+            arrived.extend_from_slice(&slice);
+            let left = chunk.len() - arrived.len();
+            assert_eq!(body.size_hint().exact(), Some(left as u64));
+            assert_eq!(body.is_end_stream(), left == 0);
+        }
+
+        assert_eq!(lengths, [SLICE, SLICE, 7]);
+        assert!(arrived == chunk);
+    }
+
+    #[tokio::test]
+    async fn slices_keep_the_order_of_what_comes() {
+        let frames = [
+            Frame::data(chunk(SLICE + 1)),
+            Frame::data(chunk(5)),
+            Frame::trailers(HeaderMap::new()),
+        ];
+        let frames = frames.map(Ok::<_, Infallible>);
+        let mut body = Sliced::new(StreamBody::new(stream::iter(frames)), SLICE);
+
+        let mut lengths = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            lengths.push(frame.data_ref().map(Bytes::len));
+        }
+
+        assert_eq!(lengths, [Some(SLICE), Some(1), Some(5), None]);
     }
 }

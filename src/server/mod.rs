@@ -59,3 +59,4 @@ pub(crate) use frames::Frames;
 pub use given::Given;
 pub use kept::Kept;
 pub use listener::serve;
+pub use request::ADMIN_COOKIE;

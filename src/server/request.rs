@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    CONNECTION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Uri};
+use http::{Method, Uri, Version};
 
 use super::bind::Scheme;
 use super::forwarded::{FORWARDED_FOR, FORWARDED_PROTO, Sender};
@@ -19,6 +19,9 @@ use crate::traces::{TRACEPARENT, TRACESTATE, Trace};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The cookie of a browser that has logged in at the address of `admin`. It is for no guest.
+pub const ADMIN_COOKIE: &str = "tidegate_admin";
 
 /// Whom a request is for: as the client wrote it, and what it means.
 #[derive(Debug)]
@@ -34,6 +37,11 @@ pub enum Told<'a> {
     /// The request is not traced. What the client says of that is not believed.
     OfNone,
     Of(&'a Trace),
+}
+
+/// Whether requests of that version are streams of a connection, as on HTTP/2 and HTTP/3.
+pub fn has_streams(version: Version) -> bool {
+    version >= Version::HTTP_2
 }
 
 /// Whether guests are asked at all: they serve requests for paths, and no tunnels or echoes of the client's own bytes.
@@ -107,6 +115,7 @@ fn check(authority: Authority) -> Result<Named, Refusal> {
 
 const TOO_MANY: Refusal = Refusal::Malformed("there are too many headers");
 const MALFORMED: Refusal = Refusal::Malformed("the Host header is not a host");
+const COOKIES: Refusal = Refusal::Malformed("the cookies are no header");
 
 /// Makes the head what guests are handed: an absolute URI, no headers that
 /// concern the connection, and what we know about the client instead of what it says.
@@ -124,6 +133,7 @@ pub fn prepare(
         Told::OfNone | Told::Of(_) => is_not_for_guests_nor_trace,
     };
     strip(&mut parts.headers, unwanted);
+    settle_cookies(&mut parts.headers, has_streams(parts.version))?;
 
     let host = match host {
         Some(host) => host,
@@ -157,6 +167,59 @@ pub fn prepare(
     uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::Malformed("the target is no URI"))?;
     Ok(())
+}
+
+/// Makes the cookies what guests are handed: where requests are streams in one field, as browsers
+/// send one for each cookie there, which is for us to undo (RFC 9113, 8.2.3; RFC 9114, 4.2.1);
+/// and everywhere without [`ADMIN_COOKIE`].
+///
+/// A cookie is sent to all ports of its host, so guests of the name that `admin` is reached by
+/// would be shown an operator's session.
+fn settle_cookies(headers: &mut HeaderMap, streams: bool) -> Result<(), Refusal> {
+    let mut fields = headers.get_all(COOKIE).iter();
+    let Some(first) = fields.next() else { return Ok(()) };
+    let second = fields.next();
+    let is_split = streams && second.is_some();
+    let has_ours = [Some(first), second]
+        .into_iter()
+        .flatten()
+        .chain(fields)
+        .any(|field| cookies(field.as_bytes()).any(is_ours));
+    if !is_split && !has_ours {
+        return Ok(());
+    }
+
+    let fields = headers.get_all(COOKIE).iter();
+    let kept = fields.map(|field| without_ours(field.as_bytes()));
+    let mut kept: Vec<_> = kept.filter(|field| !field.is_empty()).collect();
+    if is_split && !kept.is_empty() {
+        kept = vec![kept.join(&b"; "[..])];
+    }
+    headers.remove(COOKIE);
+    for field in kept {
+        // Parts of values are values.
+        let field = HeaderValue::from_maybe_shared(Bytes::from(field)).map_err(|_| COOKIES)?;
+        headers.try_append(COOKIE, field).map_err(|_| TOO_MANY)?;
+    }
+    Ok(())
+}
+
+fn without_ours(field: &[u8]) -> Vec<u8> {
+    if !cookies(field).any(is_ours) {
+        return field.to_vec();
+    }
+    let others: Vec<_> = cookies(field).filter(|cookie| !is_ours(cookie)).collect();
+    others.join(&b';').trim_ascii().to_vec()
+}
+
+/// Each cookie with the spaces around it. Quotes hide no `;`, for browsers know none.
+fn cookies(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    field.split(|byte| *byte == b';')
+}
+
+fn is_ours(cookie: &[u8]) -> bool {
+    let name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
+    name.trim_ascii() == ADMIN_COOKIE.as_bytes()
 }
 
 /// What RFC 7239 says in one header. A client that is an IPv6 address stands in brackets there.
@@ -235,10 +298,22 @@ fn is_not_for_guests(name: &HeaderName, value: &HeaderValue) -> bool {
     match name.as_str() {
         // hyper answers it.
         "expect" => true,
+        other => {
+            is_for_us_to_say(other)
+                // One name to guests that make variables of headers, as CGI does (CVE-2015-0219).
+                || other.contains('_') && is_for_us_to_say(&other.replace('_', "-"))
+                || is_of_connection(name, value)
+        }
+    }
+}
+
+/// Whether the header tells who sent a request, and how.
+fn is_for_us_to_say(name: &str) -> bool {
+    match name {
         "forwarded" | "x-real-ip" | "x-request-id" => true,
-        // Who the client is by its certificate, which is for us to say (RFC 9440).
+        // Who the client is by its certificate (RFC 9440).
         "client-cert" | "client-cert-chain" => true,
-        other => other.starts_with("x-forwarded-") || is_of_connection(name, value),
+        other => other.starts_with("x-forwarded-"),
     }
 }
 

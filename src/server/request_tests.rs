@@ -26,9 +26,19 @@ fn prepared(headers: &[(&str, &str)]) -> Parts {
 }
 
 fn prepared_for(scheme: Scheme, client: &'static str, headers: &[(&str, &str)]) -> Parts {
-    let mut request = Request::builder().uri("/a?b").header(HOST, "Example.com:8443");
+    prepared_over(Version::HTTP_11, scheme, client, headers)
+}
+
+fn prepared_over(
+    version: Version,
+    scheme: Scheme,
+    client: &'static str,
+    headers: &[(&str, &str)],
+) -> Parts {
+    let request = Request::builder().version(version).uri("/a?b");
+    let mut request = request.header(HOST, "Example.com:8443");
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request = request.header(*name, value.as_bytes());
     }
     let mut parts = request.body(()).unwrap().into_parts().0;
     let Named { authority, .. } = named(&parts, scheme, false).unwrap();
@@ -36,6 +46,14 @@ fn prepared_for(scheme: Scheme, client: &'static str, headers: &[(&str, &str)]) 
     let sender = Sender::new(client.into(), scheme);
     prepare(&mut parts, authority, &sender, RequestId::next(), Told::AsItCame).unwrap();
     parts
+}
+
+/// The cookies that a guest is handed, field by field.
+fn cookies_over(version: Version, fields: &[&str]) -> Vec<String> {
+    let fields: Vec<_> = fields.iter().map(|field| ("cookie", *field)).collect();
+    let parts = prepared_over(version, Scheme::Https, "192.0.2.7", &fields);
+    let fields = parts.headers.get_all(COOKIE).iter();
+    fields.map(|field| String::from_utf8(field.as_bytes().to_vec()).unwrap()).collect()
 }
 
 #[test]
@@ -134,6 +152,57 @@ fn what_is_said_about_the_client_is_ours() {
     assert!(all("x-forwarded-port").is_empty() && all("x-real-ip").is_empty());
     assert_eq!(all("x-request-id").len(), 1);
     assert_eq!(all("x-request-id")[0].len(), 16);
+}
+
+#[test]
+fn what_is_said_about_the_client_is_ours_with_underscores_as_well() {
+    let headers = prepared(&[
+        ("x_forwarded_for", "6.6.6.6"),
+        ("x-forwarded_for", "6.6.6.6"),
+        ("X_Forwarded-User", "root"),
+        ("x_real_ip", "6.6.6.6"),
+        ("x_request_id", "mine"),
+        ("client_cert", ":MIIB:"),
+        ("client-cert_chain", ":MIIB:"),
+        ("x_mine", "1"),
+    ])
+    .headers;
+
+    let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).collect();
+    assert_eq!(odd, ["x_mine"]);
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+}
+
+#[test]
+fn cookies_that_came_one_by_one_are_one_field_where_requests_are_streams() {
+    let split = ["a=1", "b=\"2; 3\"", "c=caf\u{e9}"];
+    for version in [Version::HTTP_2, Version::HTTP_3] {
+        assert_eq!(cookies_over(version, &split), ["a=1; b=\"2; 3\"; c=caf\u{e9}"]);
+        assert_eq!(cookies_over(version, &["a=1;b=2 ;"]), ["a=1;b=2 ;"], "as it came");
+        assert!(cookies_over(version, &[]).is_empty());
+    }
+    assert_eq!(cookies_over(Version::HTTP_11, &split), split);
+}
+
+#[test]
+fn a_guest_is_not_shown_the_cookie_of_admin() {
+    for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2, Version::HTTP_3] {
+        for (field, shown) in [
+            ("tidegate_admin=1.ab", &[][..]),
+            ("tidegate_admin=1.ab; a=1", &["a=1"]),
+            ("a=1; tidegate_admin=1.ab; b=2", &["a=1; b=2"]),
+            ("a=1;tidegate_admin = 1.ab", &["a=1"]),
+            ("a=\"; tidegate_admin=1.ab; b=\"", &["a=\"; b=\""]),
+            ("tidegate_admin=1.ab; tidegate_admin=2.cd", &[]),
+            ("tidegate_admins=1; a=tidegate_admin=1", &["tidegate_admins=1; a=tidegate_admin=1"]),
+        ] {
+            assert_eq!(cookies_over(version, &[field]), shown, "{version:?} {field}");
+        }
+    }
+    let split = ["a=1", "tidegate_admin=1.ab", "b=2"];
+    assert_eq!(cookies_over(Version::HTTP_2, &split), ["a=1; b=2"]);
+    assert_eq!(cookies_over(Version::HTTP_11, &split), ["a=1", "b=2"]);
+    assert!(cookies_over(Version::HTTP_2, &["tidegate_admin=1", "tidegate_admin=2"]).is_empty());
 }
 
 #[test]

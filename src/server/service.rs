@@ -25,10 +25,11 @@ use super::files::{self, Content};
 use super::forwarded::Sender;
 use super::observed::Observed;
 use super::policy;
-use super::request::{Named, Told, judge, named, prepare, strip_answer};
+use super::request::{Named, Told, has_streams, judge, named, prepare, strip_answer};
 use super::response::Refusal;
 use super::sizes::{Allowance, TooLarge, judge_head};
-use crate::generation::{Found, Generation, Target};
+use crate::config::Host;
+use crate::generation::{Found, Generation, Route, Target};
 use crate::limit::Limit;
 use crate::pool::{self, Answer, Failure, Insight};
 use crate::request_id::RequestId;
@@ -144,18 +145,14 @@ fn whole(
     Response::from_parts(head, Body::page(body, id, observed, running, generation))
 }
 
-/// Whether requests of that version are streams of a connection, as on HTTP/2 and HTTP/3.
-pub fn has_streams(version: Version) -> bool {
-    version >= Version::HTTP_2
-}
-
 /// What hyper does on HTTP/1 only: answers to HEAD, and some others, have no body.
 fn leave_out_content(response: &mut Response<Body>, is_head: bool) {
     let never = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !is_head && !never {
         return;
     }
-    if let Some(length) = response.body().size_hint().exact()
+    // A guest that answers HEAD without a body has not said that GET has none either.
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0)
         && is_head
         && !never
         && !response.headers().contains_key(CONTENT_LENGTH)
@@ -214,6 +211,14 @@ struct Besides<'a> {
     hsts: Option<HeaderValue>,
 }
 
+/// Whether the file that `path` means belongs to another route, whose duties an escape would get
+/// around: routes are found by the path as it was sent, and files by what it means.
+fn is_around_another(generation: &Generation, host: &Host, route: &Route, path: &str) -> bool {
+    let Target::Files(_) = &route.target else { return false };
+    let paths = host.patterns().find_map(|pattern| generation.config.hosts.get(&pattern));
+    paths.is_some_and(|paths| paths.means_nearer(&route.prefix, path))
+}
+
 /// Finds the route and asks its target, with the route's duties before it. What goes `besides`
 /// is the caller's, whatever the answer is.
 async fn ask<'a, B: Arriving>(
@@ -236,6 +241,9 @@ async fn ask<'a, B: Arriving>(
     let Named { authority, host } = named(&head, sender.scheme, streams)?;
 
     let route = match generation.route(&host, head.uri.path()) {
+        Found::Route(route) if is_around_another(generation, &host, route, head.uri.path()) => {
+            Err(Refusal::UnknownPath)
+        }
         Found::Route(route) => Ok(route),
         Found::UnknownHost => Err(Refusal::UnknownHost),
         Found::UnknownPath => Err(Refusal::UnknownPath),

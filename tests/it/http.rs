@@ -108,6 +108,42 @@ async fn a_guest_sees_the_request_as_it_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_sees_the_cookies_of_a_browser_in_one_field() {
+    let site = Site::usual();
+    let server = site.start();
+
+    for host in GUESTS {
+        let request = Request::get("/inspect")
+            .header("cookie", "a=1")
+            .header("cookie", "tidegate_admin=secret")
+            .header("cookie", "b=2")
+            .body(Full::default());
+        let request = request.expect("a request");
+        let reply = request_tls(&site, &server, host, Version::H2, request).await.expect("a reply");
+
+        let seen: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(header(&seen, "cookie"), ["a=1; b=2"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_head_does_not_say_that_there_is_no_content() {
+    let site = Site::usual();
+    let server = site.start();
+
+    for host in GUESTS {
+        for version in VERSIONS {
+            let request = Request::head("/status?code=200&body=0").body(Full::default());
+            let request = request.expect("a request");
+            let reply = request_tls(&site, &server, host, version, request).await.expect("a reply");
+
+            assert_eq!((reply.status.as_u16(), reply.body.len()), (200, 0));
+            assert!(!reply.headers.contains_key("content-length"), "{host} over {version:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_failure_of_a_guest_has_its_status() {
     let site = Site::usual();
     site.write_manifest(&format!(

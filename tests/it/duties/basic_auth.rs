@@ -10,8 +10,8 @@ use http::Request;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 
-use super::{from, from_at, manifest, request, seen, site};
-use crate::support::client::{Reply, VERSIONS, answer, get, request_tls};
+use super::{from, from_at, manifest, put, request, seen, site};
+use crate::support::client::{self, Reply, VERSIONS, answer, get, request_tls};
 use crate::support::machine::cpu_time;
 use crate::support::python::missing;
 use crate::support::server::{Server, Site};
@@ -110,6 +110,51 @@ async fn a_user_comes_in_by_name_and_the_password_goes_no_further() {
     assert!(seen(&reply, "x-forwarded-user").is_empty());
     let log = server.log().join("\n");
     assert!(!log.contains("correct horse") && !log.contains("$2y$"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_a_files_path_leads_around_its_password() {
+    let site = site(
+        r#"
+[hosts."files.test"]
+"/" = { files = "public" }
+"/private" = { files = "public/private", basic_auth = { users_file = "users" } }
+"/caf%C3%A9" = { files = "public/café", basic_auth = { users_file = "users" } }
+"#,
+    );
+    write_users(&site, &[ALICE]);
+    put(&site, "public/a b.txt", b"for all");
+    for folder in ["private", "café"] {
+        put(&site, &format!("public/{folder}/report.txt"), b"for alice");
+    }
+    let server = site.start();
+
+    for (path, expected) in [
+        ("/private/report.txt", 401),
+        ("/private/%72eport.txt", 401),
+        ("/%70rivate/report.txt", 404),
+        ("/privat%65/report.txt", 404),
+        ("/%70%72%69%76%61%74%65/report.txt", 404),
+        ("/%70rivate%2freport.txt", 404),
+        ("/%70rivate", 404),
+        ("/caf%C3%A9/report.txt", 401),
+        ("/caf%c3%a9/report.txt", 404),
+        ("/%63af%C3%A9/report.txt", 404),
+        ("/a%20b.txt", 200),
+        ("/%61%20b.txt", 200),
+    ] {
+        let reply = get(&server, "files.test", path).await.expect("an answer");
+        assert_eq!(reply.status, expected, "{path}");
+    }
+    // Not every reader of a head takes this for a path.
+    let answer = client::ask(&server, "GET", "/café/report.txt", "host: files.test\r\n").await;
+    assert!(!answer.contains("for alice"), "{answer}");
+
+    let login = authorization("alice", "correct horse");
+    for path in ["/private/%72eport.txt", "/caf%C3%A9/report.txt"] {
+        let request = request("files.test", path, &[("authorization", login.as_str())]);
+        assert_eq!(from(ONE, &server, request).await.text(), "for alice", "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
