@@ -39,6 +39,8 @@ struct State {
     pace: Pace,
     /// Something is under way.
     busy: bool,
+    /// It is in the manifest. Once it is not, it is here only for what is under way.
+    wanted: bool,
 }
 
 /// Something to do.
@@ -56,9 +58,13 @@ impl Schedule {
         self.hosts.contains_key(host)
     }
 
-    /// Forgets all hosts that are not wanted.
+    /// Forgets all hosts that are not wanted, those that something is under way for once that has ended: if
+    /// they come back before, it is not begun a second time.
     pub fn retain(&mut self, wanted: impl Fn(&HostPattern) -> bool) {
-        self.hosts.retain(|host, _| wanted(host));
+        self.hosts.retain(|host, state| {
+            state.wanted = wanted(host);
+            state.wanted || state.busy
+        });
     }
 
     /// A host that is new, with the certificate that is kept for it.
@@ -108,33 +114,38 @@ impl Schedule {
         self.hosts.iter().filter(|(_, it)| it.busy).map(|(host, _)| record_name(host)).collect()
     }
 
+    /// What was under way has ended. None where the host is not wanted any more: it is forgotten.
+    fn ended(&mut self, host: &HostPattern) -> Option<&mut State> {
+        let state = self.hosts.get_mut(host)?;
+        state.busy = false;
+        if !state.wanted {
+            self.hosts.remove(host);
+        }
+        self.hosts.get_mut(host)
+    }
+
     /// A certificate has come. Tells when it will be renewed, as far as is known.
     pub fn obtained(&mut self, host: &HostPattern, kept: Kept) -> OffsetDateTime {
         let (from, to) = (kept.not_before, kept.not_after);
-        // It may not be wanted any more.
-        let Some(state) = self.hosts.get_mut(host) else { return to };
+        let Some(state) = self.ended(host) else { return to };
         *state = State { obtained: Some(Instant::now()), ..State::new(Some(kept)) };
         renewal(from, to, None, state.at)
     }
 
     /// An order has failed. Tells for how long the host is left alone.
     pub fn failed(&mut self, host: &HostPattern, asked: Option<Duration>) -> Option<Duration> {
-        let state = self.hosts.get_mut(host)?;
-        state.busy = false;
+        let state = self.ended(host)?;
         Some(state.pace.failed(HOST, asked, Instant::now()))
     }
 
     /// What was under way came to nothing, for no fault of the host's.
     pub fn put_back(&mut self, host: &HostPattern) {
-        if let Some(state) = self.hosts.get_mut(host) {
-            state.busy = false;
-        }
+        self.ended(host);
     }
 
     /// The authority has been asked when to renew, and may have suggested something.
     pub fn advised(&mut self, host: &HostPattern, advice: Option<(Window, Duration)>) {
-        if let Some(state) = self.hosts.get_mut(host) {
-            state.busy = false;
+        if let Some(state) = self.ended(host) {
             let again = advice.map_or(ADVICE_LEAST, |(_, again)| again);
             state.ask_at = Instant::now() + again.clamp(ADVICE_LEAST, ADVICE_MOST);
             state.window = advice.map(|(window, _)| window).or(state.window);
@@ -176,6 +187,7 @@ impl State {
             obtained: None,
             pace: Pace::default(),
             busy: false,
+            wanted: true,
         }
     }
 
@@ -189,5 +201,48 @@ impl State {
         // One that was ordered because the authority said so is not ordered again at once.
         let rested = self.obtained.map(|at| at + rest(kept.not_before, kept.not_after));
         Some(rested.map_or(at, |rested| at.max(rested)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(host: &str) -> HostPattern {
+        HostPattern::parse(host).unwrap()
+    }
+
+    fn next(schedule: &mut Schedule) -> Option<Task> {
+        schedule.next(false, OffsetDateTime::now_utc())
+    }
+
+    #[test]
+    fn a_host_that_comes_back_while_it_is_ordered_for_is_not_ordered_for_twice() {
+        let host = pattern("a.org");
+        let mut schedule = Schedule::default();
+        schedule.add(host.clone(), None);
+        assert_eq!(next(&mut schedule), Some(Task::Order(host.clone())));
+
+        schedule.retain(|_| false);
+        schedule.retain(|_| true);
+        assert!(schedule.has(&host), "or it would be added again");
+        assert_eq!(next(&mut schedule), None, "the first order is under way");
+
+        schedule.put_back(&host);
+        assert_eq!(next(&mut schedule), Some(Task::Order(host)));
+    }
+
+    #[test]
+    fn a_host_that_is_not_wanted_is_forgotten_once_nothing_is_under_way_for_it() {
+        let (busy, idle) = (pattern("a.org"), pattern("b.org"));
+        let mut schedule = Schedule::default();
+        schedule.add(busy.clone(), None);
+        assert_eq!(next(&mut schedule), Some(Task::Order(busy.clone())));
+        schedule.add(idle.clone(), None);
+
+        schedule.retain(|_| false);
+        assert_eq!((schedule.has(&busy), schedule.has(&idle)), (true, false));
+        assert_eq!(schedule.failed(&busy, None), None, "nobody waits for it");
+        assert!(!schedule.has(&busy));
     }
 }

@@ -57,7 +57,7 @@ impl Certificates {
                 HostPattern::Wildcard(_) if self.has_own(host) => return None,
                 HostPattern::Wildcard(domain) => vec![format!("*.{}", domain.as_str())],
                 HostPattern::Any if self.has_own(host) => return None,
-                HostPattern::Any => self.unnamed.clone(),
+                HostPattern::Any => self.unnamed_names(),
             };
             let issued = self.ca.issued(&names);
             Some(listed(host, ListedFrom::Local, issued.as_deref()))

@@ -164,9 +164,8 @@ impl LocalCa {
     /// A certificate for `names`: a recent one, or a new one. None, and an error in the log, where none can be issued.
     pub fn leaf(&self, names: &[String]) -> Option<Arc<CertifiedKey>> {
         let now = OffsetDateTime::now_utc();
-        let fresh = |leaf: &&Leaf| leaf.issued <= now && now - leaf.issued < LEAF_LIFE * 2 / 3;
-        if let Some(leaf) = self.leaves().by_names.get(names).filter(fresh) {
-            return Some(Arc::clone(&leaf.certificate));
+        if let Some(leaf) = self.leaves().fresh(names, now) {
+            return Some(leaf);
         }
 
         // Outside the lock: two handshakes may both issue, and either certificate will do.
@@ -181,9 +180,10 @@ impl LocalCa {
         Some(certificate)
     }
 
-    /// The certificate for `names`, where one has been issued.
+    /// The certificate for `names`, where one has been issued that the next handshake would show. An older one
+    /// is of no interest to anybody: it is replaced when a client comes.
     pub fn issued(&self, names: &[String]) -> Option<Arc<CertifiedKey>> {
-        self.leaves().by_names.get(names).map(|leaf| Arc::clone(&leaf.certificate))
+        self.leaves().fresh(names, OffsetDateTime::now_utc())
     }
 
     fn new(root: Root) -> Result<LocalCa, CaError> {
@@ -223,6 +223,13 @@ impl LocalCa {
 }
 
 impl Leaves {
+    /// The certificate for `names`, unless it is time for a new one.
+    fn fresh(&self, names: &[String], now: OffsetDateTime) -> Option<Arc<CertifiedKey>> {
+        let leaf = self.by_names.get(names)?;
+        let is_fresh = leaf.issued <= now && now - leaf.issued < LEAF_LIFE * 2 / 3;
+        is_fresh.then(|| Arc::clone(&leaf.certificate))
+    }
+
     fn keep(&mut self, names: Vec<String>, certificate: Arc<CertifiedKey>, issued: OffsetDateTime) {
         if self.by_names.len() >= LEAVES_MAX && !self.by_names.contains_key(&names) {
             let oldest = self
@@ -299,4 +306,30 @@ fn serial() -> Result<SerialNumber, rcgen::Error> {
     // Positive, and never shorter than it looks.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_that_the_next_handshake_would_replace_counts_as_none() {
+        let ca = LocalCa::ephemeral().unwrap();
+        let names = ["a.test".to_owned()];
+        let issued_before = |age: Duration| {
+            let issued = OffsetDateTime::now_utc() - age;
+            let certificate = Arc::new(ca.issue(&names, issued).unwrap());
+            ca.leaves().keep(names.to_vec(), certificate, issued);
+        };
+
+        assert!(ca.issued(&names).is_none(), "there is none yet");
+        issued_before(Duration::days(59));
+        assert!(ca.issued(&names).is_some());
+        issued_before(Duration::days(61));
+        assert!(ca.issued(&names).is_none(), "its time is over");
+        issued_before(Duration::days(-1));
+        assert!(ca.issued(&names).is_none(), "the clock was set back");
+        ca.leaf(&names);
+        assert!(ca.issued(&names).is_some(), "a handshake has had a new one issued");
+    }
 }

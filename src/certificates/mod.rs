@@ -32,7 +32,7 @@ pub use staples::Staples;
 pub use trust::{Root, TrustError};
 
 /// Addresses named by the certificate for clients without SNI that all come to the one `*` host.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Addresses that one certificate names at the most.
 const ADDRESSES_MAX: usize = 32;
@@ -51,8 +51,8 @@ pub struct Certificates {
     state_dir: PathBuf,
     /// What may have a certificate from the local CA: the routes, and whether there is an app behind.
     served: BTreeMap<HostPattern, bool>,
-    /// What the certificate for clients without SNI names.
-    unnamed: Vec<String>,
+    /// Where clients without SNI may have come to, which is what their certificate names.
+    unnamed: Vec<Host>,
     ca: Arc<LocalCa>,
     /// What responders say of certificates that are not from the local CA.
     staples: Arc<Staples>,
@@ -182,11 +182,11 @@ impl Certificates {
             .collect();
         let state_dir = state_dir.to_owned();
         Certificates {
+            unnamed: unnamed(&served, &given),
             given,
             kept,
             state_dir,
             clients,
-            unnamed: unnamed(&served),
             served,
             ca: Arc::clone(shared.ca),
             staples: shared.staples,
@@ -203,14 +203,12 @@ impl Certificates {
 
     /// The certificate for a client that names no host, or one that is not served.
     pub fn fallback(&self) -> Option<Arc<CertifiedKey>> {
-        if let Some(given) = self.given.get(&HostPattern::Any) {
-            return Some(self.staples.on(given));
-        }
-        let first = self.unnamed.first().and_then(|name| Host::from_authority(name));
-        let kept = first.and_then(|host| self.kept.get(&HostPattern::Exact(host)));
-        match kept {
-            Some(kept) => Some(self.staples.on(&kept.certificate)),
-            None => self.ca.leaf(&self.unnamed),
+        let any = self.given.get(&HostPattern::Any);
+        // Which address the client has come to is not known here: one that is known to clients is better than
+        // one for all addresses that is not.
+        match any.or_else(|| self.unnamed.iter().find_map(|host| self.known_of(host))) {
+            Some(known) => Some(self.staples.on(known)),
+            None => self.ca.leaf(&self.unnamed_names()),
         }
     }
 
@@ -221,8 +219,7 @@ impl Certificates {
 
     /// Whether `host` has a certificate that is not from the local CA, so that its clients may know it.
     pub fn is_known(&self, host: &Host) -> bool {
-        !(self.given.is_empty() && self.kept.is_empty())
-            && matches!(self.source(host), Some(Source::Given(_)))
+        self.known_of(host).is_some()
     }
 
     /// What verifies clients as `auth` says.
@@ -249,6 +246,21 @@ impl Certificates {
     /// Whether a connection made for `named` may carry requests for `host`.
     pub fn share(&self, named: &Host, host: &Host) -> bool {
         named == host || self.source(named) == self.source(host)
+    }
+
+    fn known_of(&self, host: &Host) -> Option<&Arc<CertifiedKey>> {
+        if self.given.is_empty() && self.kept.is_empty() {
+            return None;
+        }
+        match self.source(host)? {
+            Source::Given(certificate) => Some(certificate),
+            Source::Issued(_) => None,
+        }
+    }
+
+    /// What the local CA's certificate for clients without SNI names.
+    fn unnamed_names(&self) -> Vec<String> {
+        self.unnamed.iter().map(|host| name(host).to_owned()).collect()
     }
 
     fn source(&self, host: &Host) -> Option<Source<'_>> {
@@ -336,7 +348,9 @@ fn read_kept(config: &Config, state_dir: &Path) -> BTreeMap<HostPattern, Kept> {
     config.acme_hosts().into_iter().filter_map(read).collect()
 }
 
-/// The same where `running` has read them before. One whose file is gone or bad stays as it was.
+/// The same where `running` has read them before. One whose file is gone or bad stays as it was, and one that
+/// is not asked for any more stays until there is what takes its place: a host goes from its own certificate
+/// to that of a wildcard, or back, without one of the local CA between them.
 fn reread_kept(config: &Config, running: &Certificates) -> BTreeMap<HostPattern, Kept> {
     let Some(acme) = &config.acme else { return BTreeMap::new() };
     let dir = kept::authority_dir(&running.state_dir, &acme.directory);
@@ -346,7 +360,26 @@ fn reread_kept(config: &Config, running: &Certificates) -> BTreeMap<HostPattern,
         let kept = kept.or_else(|| before.cloned())?;
         Some((pattern, kept))
     };
-    config.acme_hosts().into_iter().filter_map(read).collect()
+    let wanted = config.acme_hosts();
+    let mut kept: BTreeMap<_, _> = wanted.iter().cloned().filter_map(read).collect();
+    let missing: Vec<_> = wanted.iter().filter(|pattern| !kept.contains_key(*pattern)).collect();
+    let former = running.kept.iter().filter(|(pattern, _)| !wanted.contains(*pattern));
+    for (pattern, former) in former {
+        if missing.iter().any(|missing| meet(pattern, missing)) {
+            kept.insert(pattern.clone(), former.clone());
+        }
+    }
+    kept
+}
+
+/// Whether one of the two covers a host that the other one is about.
+fn meet(one: &HostPattern, other: &HostPattern) -> bool {
+    match (one, other) {
+        (HostPattern::Exact(host), pattern) | (pattern, HostPattern::Exact(host)) => {
+            pattern.matches(host)
+        }
+        (one, other) => one == other,
+    }
 }
 
 /// A host as certificates name it: an IPv6 address has no brackets there.
@@ -365,25 +398,26 @@ fn covered(pattern: &HostPattern) -> Option<String> {
 }
 
 /// Clients that send no SNI are those that connect to an address: the addresses served, or else the first host.
-fn unnamed(served: &BTreeMap<HostPattern, bool>) -> Vec<String> {
-    let exact = || {
-        served.keys().filter_map(|pattern| match pattern {
-            HostPattern::Exact(host) => Some(host),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
-        })
-    };
-    let addresses: Vec<_> = exact()
-        .filter(|host| host.is_address())
-        .take(ADDRESSES_MAX)
-        .map(|host| name(host).to_owned())
-        .collect();
+fn unnamed(served: &BTreeMap<HostPattern, bool>, given: &Given) -> Vec<Host> {
+    let serves_all = served.contains_key(&HostPattern::Any);
+    // Where every host is served, the operator's certificates tell some of the addresses.
+    let named = given.keys().filter(|pattern| serves_all && !served.contains_key(*pattern));
+    let addresses = exact(served.keys()).chain(exact(named)).filter(|host| host.is_address());
+    let addresses: Vec<_> = addresses.take(ADDRESSES_MAX).cloned().collect();
     if !addresses.is_empty() {
         return addresses;
     }
-    match (served.contains_key(&HostPattern::Any), exact().next()) {
-        (false, Some(first)) => vec![name(first).to_owned()],
-        (true, _) | (false, None) => LOOPBACK.map(str::to_owned).to_vec(),
+    match exact(served.keys()).next() {
+        Some(first) if !serves_all => vec![first.clone()],
+        _ => LOOPBACK.into_iter().filter_map(Host::from_authority).collect(),
     }
+}
+
+fn exact<'a>(patterns: impl Iterator<Item = &'a HostPattern>) -> impl Iterator<Item = &'a Host> {
+    patterns.filter_map(|pattern| match pattern {
+        HostPattern::Exact(host) => Some(host),
+        HostPattern::Wildcard(_) | HostPattern::Any => None,
+    })
 }
 
 #[cfg(test)]

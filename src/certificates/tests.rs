@@ -106,6 +106,30 @@ fn each_host_that_is_served_has_a_certificate_and_no_other() {
 }
 
 #[test]
+fn a_client_that_names_no_host_is_shown_the_certificate_that_it_may_know() {
+    let is_shown = |hosts: &[&str], given: &str| {
+        let hosts: String = hosts.iter().map(|host| format!("{host:?} = \"app\"\n")).collect();
+        let files = "{ cert = \"a.pem\", key = \"a.key\" }";
+        let site = Site::new(&hosts, &format!("{given:?} = {files}"));
+        site.put_pair("a", &[given.trim_matches(['[', ']'])], 0..90);
+        let certificates = site.load().unwrap();
+        let shown = certificates.fallback().unwrap();
+        certificates.known().any(|(_, given)| given.cert == shown.cert)
+    };
+
+    assert!(is_shown(&["192.0.2.1", "a.test"], "192.0.2.1"));
+    assert!(
+        is_shown(&["127.0.0.1", "192.0.2.1"], "192.0.2.1"),
+        "of another address than the first"
+    );
+    assert!(is_shown(&["[2001:db8::1]"], "[2001:db8::1]"));
+    assert!(is_shown(&["*"], "192.0.2.1"), "where every host is served");
+    assert!(is_shown(&["a.test", "b.test"], "a.test"));
+    assert!(is_shown(&["a.b.test"], "*.b.test"));
+    assert!(!is_shown(&["192.0.2.1", "a.test"], "a.test"), "a name's is of no use at an address");
+}
+
+#[test]
 fn connections_are_shared_within_one_certificate_only() {
     let site = Site::new(
         "\"a.test\" = \"app\"\n\"*.b.test\" = \"app\"\n\"c.b.test\" = \"app\"",
@@ -198,6 +222,81 @@ fn a_certificate_that_goes_bad_is_kept_as_it_was() {
     site.put_pair("a", &["a.test"], 0..90);
     let new = renew(&running, &config);
     assert!(!Arc::ptr_eq(&new.certificates, &running) && new.problems.is_empty());
+}
+
+/// The certificates of a manifest with these hosts and this challenge, where `running` came before it.
+fn reloaded(
+    site: &Site,
+    running: &Arc<Certificates>,
+    hosts: &[&str],
+    challenge: &str,
+) -> Arc<Certificates> {
+    let before = site.config();
+    put_manifest(site, hosts, challenge);
+    let renewed = Certificates::renew(running, &before, &site.config());
+    renewed.unwrap_or_else(|problems| panic!("{}", problems[0])).certificates
+}
+
+const DNS: &str = "challenge = \"dns-01\"\ndns.hook = [\"/bin/true\"]";
+const HTTP: &str = "challenge = \"http-01\"";
+
+fn put_manifest(site: &Site, hosts: &[&str], challenge: &str) {
+    let hosts: String = hosts.iter().map(|host| format!("{host:?} = \"app\"\n")).collect();
+    let acme = format!("[tls.acme]\nterms_agreed = true\n{challenge}\n");
+    let manifest = format!("[apps.app]\ncomponent = \"app.wasm\"\n[hosts]\n{hosts}{acme}");
+    site.put("config.toml", &manifest);
+}
+
+/// What an authority has issued for `pattern`, where it is looked for.
+fn put_issued(site: &Site, pattern: &str) {
+    let config = site.config();
+    let dir = kept::authority_dir(&config.server.state_dir, &config.acme.unwrap().directory);
+    fs::create_dir_all(&dir).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([pattern.to_owned()]).unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    let pattern = HostPattern::parse(pattern).unwrap();
+    kept::write(&dir, &pattern, &key.serialize_pem(), &chain).unwrap();
+}
+
+/// The certificates of an authority, by their names.
+fn issued(certificates: &Certificates) -> Vec<String> {
+    certificates.kept.values().map(|kept| names(&kept.certificate)).collect()
+}
+
+#[test]
+fn a_host_keeps_its_certificate_until_that_of_its_new_wildcard_is_there() {
+    let site = Site::new("", "");
+    put_manifest(&site, &["b.a.org", "d.org"], DNS);
+    put_issued(&site, "b.a.org");
+    put_issued(&site, "d.org");
+    let running = Arc::new(site.load().unwrap());
+    assert_eq!(issued(&running), ["DNSName(b.a.org)", "DNSName(d.org)"]);
+
+    let hosts = ["b.a.org", "*.a.org"];
+    let next = reloaded(&site, &running, &hosts, DNS);
+    assert_eq!(issued(&next), ["DNSName(b.a.org)"], "and what is not served any more goes");
+    let next = reloaded(&site, &next, &hosts, DNS);
+    assert_eq!(issued(&next), ["DNSName(b.a.org)"], "for as long as it takes");
+    put_issued(&site, "*.a.org");
+    let next = reloaded(&site, &next, &hosts, DNS);
+    assert_eq!(issued(&next), ["DNSName(*.a.org)"]);
+}
+
+#[test]
+fn a_wildcard_s_certificate_stays_until_its_hosts_have_their_own() {
+    for (hosts, challenge) in [(&["b.a.org"][..], DNS), (&["b.a.org", "*.a.org"][..], HTTP)] {
+        let site = Site::new("", "");
+        put_manifest(&site, &["b.a.org", "*.a.org"], DNS);
+        put_issued(&site, "*.a.org");
+        let running = Arc::new(site.load().unwrap());
+
+        let next = reloaded(&site, &running, hosts, challenge);
+        assert_eq!(issued(&next), ["DNSName(*.a.org)"], "{challenge}");
+        put_issued(&site, "b.a.org");
+        let next = reloaded(&site, &next, hosts, challenge);
+        assert_eq!(issued(&next), ["DNSName(b.a.org)"], "{challenge}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::acme::acme;
+use super::acme::{Acme, Challenge, Dns, DnsEditor, acme};
 use super::admin::admin;
 use super::app::{App, AppName};
 use super::clients::{clients, compile};
@@ -128,7 +128,8 @@ fn config(root: &mut Table<'_>, path: PathBuf) -> Config {
     });
 
     let writes = (&log, &admin, traces.as_ref());
-    let secrets = secrets(&path, &server, writes, &hosts, &certificates);
+    let keys = (&certificates, acme.as_ref());
+    let secrets = secrets(&path, &server, writes, &hosts, keys);
     let no_folders = files::check(root, &hosts, &secrets);
     let mut warnings = unused(&apps, &hosts);
     warnings.extend(server.proxies.warnings());
@@ -168,7 +169,7 @@ fn secrets<'a>(
     server: &'a Server,
     (log, admin, traces): (&'a Log, &'a Admin, Option<&'a Traces>),
     hosts: &'a Hosts,
-    certificates: &'a BTreeMap<HostPattern, CertificateFiles>,
+    (certificates, acme): (&'a BTreeMap<HostPattern, CertificateFiles>, Option<&'a Acme>),
 ) -> Vec<(&'a Path, &'static str)> {
     let mut secrets = vec![
         (manifest, "the manifest"),
@@ -180,6 +181,14 @@ fn secrets<'a>(
     secrets.extend(headers.map(|file| (file.value.as_path(), "the headers of [traces]")));
     let keys = certificates.values().map(|files| files.key.value.as_path());
     secrets.extend(keys.map(|key| (key, "a private key")));
+    let account = acme.and_then(|acme| acme.external_account.as_ref());
+    let account = account.map(|account| account.hmac_key_file.value.as_path());
+    secrets.extend(account.map(|key| (key, "the key of an account with the authority")));
+    if let Some(Challenge::Dns01(Dns { editor: DnsEditor::Update { key, .. }, .. })) =
+        acme.map(|acme| &acme.challenge)
+    {
+        secrets.push((key.file.value.as_path(), "the key of DNS updates"));
+    }
     let duties =
         hosts.paths.values().flat_map(Paths::iter).filter_map(|(_, it)| it.duties.as_ref());
     let users = duties.filter_map(|duties| duties.users_file());
@@ -220,4 +229,29 @@ fn unused(apps: &BTreeMap<AppName, App>, hosts: &Hosts) -> Vec<String> {
     let nothing =
         hosts.paths.is_empty().then(|| "there are no hosts, so nothing is served".to_owned());
     unused.chain(nothing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_hold_the_keys_of_tls_acme_are_refused() {
+        let refused = |folder: &str| {
+            let text = format!(
+                "[tls.acme]\nterms_agreed = true\nchallenge = 'dns-01'\n\
+                 external_account = {{ key_id = 'kid-1', hmac_key_file = 'account/eab.key' }}\n\
+                 dns = {{ server = '10.0.0.1:53', key_name = 'tidegate', key_file = 'dns/tsig.key' }}\n\
+                 [hosts]\n'a.org' = {{ '/' = {{ files = '{folder}' }} }}\n"
+            );
+            let read = from_text(Path::new("c.toml"), PathBuf::from("/x/c.toml"), &text);
+            read.err().map(|problems| problems.to_string()).unwrap_or_default()
+        };
+
+        assert_eq!(refused("public"), "");
+        let told = refused("account");
+        assert!(told.contains("give away the key of an account with the authority"), "{told}");
+        let told = refused("dns");
+        assert!(told.contains("give away the key of DNS updates"), "{told}");
+    }
 }
