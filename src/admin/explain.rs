@@ -14,6 +14,12 @@ use crate::server::{Bound, Scheme};
 /// Hosts that are told where there is no such host.
 const NEAR_MAX: usize = 3;
 
+/// Below this path an authority looks for proof that a host is ours: it is not sent to HTTPS.
+const ACME: &str = "/.well-known/acme-challenge/";
+
+/// What is said of a client's certificate where there is no answer without one.
+const REQUIRED: &str = "required";
+
 pub async fn explain(call: Call) -> Outcome {
     let asked = Asked::parse(&call.admin, call.required("url")?)?;
     json(&asked.explained(&call.admin, &call.admin.current.load()))
@@ -72,7 +78,7 @@ impl Asked {
         let route = paths.and_then(|paths| self.route(paths));
         let app = route.as_ref().and_then(|route| route.app.as_deref());
         let app = app.and_then(|name| app_of(generation, name));
-        let policy = self.policy(generation);
+        let policy = self.policy(admin, generation);
         Explained {
             url: format!("{}://{}:{}{}", self.scheme, self.host, self.port, self.path),
             generation: generation.number,
@@ -95,7 +101,7 @@ impl Asked {
         admin.listeners.iter().filter(is_there)
     }
 
-    /// In one line, the first thing that decides.
+    /// In one line, the first thing that decides, in the order of the server's `policy::admit`.
     fn answer(
         &self,
         admin: &Admin,
@@ -106,8 +112,9 @@ impl Asked {
         let unheard = self.listeners(admin).next().is_none();
         let decided = match (paths, route) {
             (None, _) => "404: there is no such host".to_owned(),
-            _ if policy.redirect_to_https && self.scheme == Scheme::Http => {
-                "308: plain HTTP is sent to HTTPS".to_owned()
+            _ if self.is_sent_to_https(policy) => "308: plain HTTP is sent to HTTPS".to_owned(),
+            _ if policy.client_certificate.as_deref() == Some(REQUIRED) && self.is_plain() => {
+                "421: clients must show a certificate, which they cannot over plain HTTP".to_owned()
             }
             (Some(_), None) => "404: no path prefix of the host leads there".to_owned(),
             (Some(_), Some(route)) => match (app, &route.app) {
@@ -130,6 +137,14 @@ impl Asked {
             ),
             false => decided,
         }
+    }
+
+    fn is_sent_to_https(&self, policy: &ExplainedPolicy) -> bool {
+        self.is_plain() && policy.redirect_to_https && !self.path.starts_with(ACME)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.scheme == Scheme::Http
     }
 
     fn host_of(&self, generation: &Generation, pattern: Option<&HostPattern>) -> ExplainedHost {
@@ -189,14 +204,18 @@ impl Asked {
         })
     }
 
-    fn policy(&self, generation: &Generation) -> ExplainedPolicy {
+    fn policy(&self, admin: &Admin, generation: &Generation) -> ExplainedPolicy {
         let policy = generation.config.policy(&self.host);
         let auth = policy.and_then(|policy| policy.client_auth.as_ref());
         let hsts = policy.and_then(|policy| policy.hsts.as_ref());
+        // Without a port for HTTPS there is nowhere to send clients.
+        let is_https =
+            |bound: &Bound| bound.scheme == Scheme::Https && bound.address.tcp().is_some();
+        let has_https = admin.listeners.iter().any(is_https);
         ExplainedPolicy {
-            redirect_to_https: generation.goes_to_https(&self.host),
+            redirect_to_https: has_https && generation.goes_to_https(&self.host),
             client_certificate: auth.map(|auth| {
-                if auth.required { "required".to_owned() } else { "optional".to_owned() }
+                if auth.required { REQUIRED.to_owned() } else { "optional".to_owned() }
             }),
             hsts: hsts.and_then(|value| value.to_str().ok()).map(str::to_owned),
         }

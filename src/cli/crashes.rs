@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::show::paint::tame;
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, load};
 use crate::crashes::{Bundle, Folder, Found, Kind, Phase};
 
@@ -76,7 +77,7 @@ fn list(files: Vec<PathBuf>, json: bool) -> String {
         let _ = match bundle {
             Ok(bundle) => {
                 let (time, app) = (&bundle.time, &bundle.app);
-                let (reason, place) = (printable(&bundle.reason), place(&bundle));
+                let (reason, place) = (tame(&bundle.reason), place(&bundle));
                 writeln!(text, "{time}  {app}  {reason}\n    at {place}\n    {file}")
             }
             Err(reason) => writeln!(text, "{file}: {reason}"),
@@ -127,7 +128,7 @@ fn describe(bundle: &Bundle) -> String {
     row("app", &format!("{} (generation {})", bundle.app, bundle.generation));
     row("time", &bundle.time);
     row("what", kind);
-    row("reason", &printable(&bundle.reason));
+    row("reason", &tame(&bundle.reason));
     row("where", &place(bundle));
     row(
         "instance",
@@ -140,7 +141,7 @@ fn describe(bundle: &Bundle) -> String {
             instance.memory_bytes.div_ceil(1024),
         ),
     );
-    row("component", &printable(&component.path));
+    row("component", &tame(&component.path));
     row("SHA-256", &component.digest);
     row("tidegate", &bundle.tidegate);
     if bundle.left_out > 0 {
@@ -149,22 +150,22 @@ fn describe(bundle: &Bundle) -> String {
 
     text.push_str("\nbacktrace\n");
     for (number, frame) in bundle.backtrace.iter().enumerate() {
-        let _ = write!(text, "{number:>4}  {}", printable(&frame.function));
+        let _ = write!(text, "{number:>4}  {}", tame(&frame.function));
         if let (Some(module), Some(offset)) = (&frame.module, frame.offset) {
-            let _ = write!(text, "  ({}, {offset:#x})", printable(module));
+            let _ = write!(text, "  ({}, {offset:#x})", tame(module));
         }
         text.push('\n');
         if let Some(source) = &frame.source {
-            let _ = writeln!(text, "      at {}", printable(source));
+            let _ = writeln!(text, "      at {}", tame(source));
         }
     }
     if let Some(request) = &bundle.request {
         let target = format!("{} {}{}", request.method, request.host, request.path);
-        let _ = writeln!(text, "\nrequest {}\n  {}", request.id, printable(&target));
+        let _ = writeln!(text, "\nrequest {}\n  {}", request.id, tame(&target));
         for header in &request.headers {
-            let name = printable(&header.name);
+            let name = tame(&header.name);
             let _ = match &header.value {
-                Some(value) => writeln!(text, "  {name}: {}", printable(value)),
+                Some(value) => writeln!(text, "  {name}: {}", tame(value)),
                 None => writeln!(text, "  {name}: ({} bytes)", header.bytes),
             };
         }
@@ -173,30 +174,19 @@ fn describe(bundle: &Bundle) -> String {
         text.push_str("\nits last lines\n");
     }
     for line in &bundle.lines {
-        let _ = writeln!(text, "  {}: {}", printable(&line.stream), printable(&line.text));
+        let _ = writeln!(text, "  {}: {}", tame(&line.stream), tame(&line.text));
     }
     text.push_str("\nlimits\n");
     for (name, value) in &bundle.limits {
-        let _ = writeln!(text, "  {} = {}", printable(name), printable(value));
+        let _ = writeln!(text, "  {} = {}", tame(name), tame(value));
     }
     text
 }
 
 fn place(bundle: &Bundle) -> String {
-    bundle.top().map_or("an unknown place".to_owned(), |frame| printable(&frame.to_string()))
+    bundle.top().map_or("an unknown place".to_owned(), |frame| tame(&frame.to_string()))
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| printable(&name.to_string_lossy())).unwrap_or_default()
-}
-
-/// Without what a terminal would obey: guests and clients choose some of the text.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|char| {
-            let escape = char.is_control().then(|| char.escape_default());
-            let plain = escape.is_none().then_some(char);
-            escape.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    path.file_name().map(|name| tame(&name.to_string_lossy())).unwrap_or_default()
 }

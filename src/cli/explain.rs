@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::admin_client::{Ask, escaped};
 use super::app::{answered, shown};
+use super::show::paint::tame;
 use crate::admin::shapes::{Certificate, CertificateSource, Explained, Listener};
 
 pub fn explain(ask: &Ask, url: &str) -> ExitCode {
@@ -17,7 +18,7 @@ pub fn explain(ask: &Ask, url: &str) -> ExitCode {
 fn text(told: &Explained) -> String {
     let mut lines = vec![told.url.clone()];
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<12} {text}"));
-    line("answer", told.answer.clone());
+    line("answer", tame(&told.answer));
     line("generation", told.generation.to_string());
     let listener = |it: &Listener| format!("{}://{}", it.scheme, it.address);
     line(
@@ -43,6 +44,7 @@ fn text(told: &Explained) -> String {
         let digest = app.digest.as_deref().and_then(|digest| digest.get(..12)).unwrap_or("none");
         line("component", format!("{} ({digest})", app.component));
         if let Some(fault) = &app.fault {
+            let fault = tame(fault);
             line("fault", format!("its newest component cannot be served: {fault}"));
         }
         if app.drained {
@@ -51,7 +53,12 @@ fn text(told: &Explained) -> String {
     }
     line("certificate", told.certificate.as_ref().map_or("none".to_owned(), certificate));
     let policy = &told.policy;
-    let plain = if policy.redirect_to_https { "sent to HTTPS" } else { "served" };
+    let needs_certificate = policy.client_certificate.as_deref() == Some("required");
+    let plain = match policy.redirect_to_https {
+        true => "sent to HTTPS",
+        false if needs_certificate => "refused",
+        false => "served",
+    };
     line("plain HTTP", plain.to_owned());
     if let Some(asked) = &policy.client_certificate {
         line("clients", format!("their certificate is {asked}"));

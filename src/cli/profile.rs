@@ -10,6 +10,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::admin_client::{Ask, Trouble, escaped};
+use super::show::paint::tame;
 use super::{EXIT_FAILURE, fail, print};
 use crate::guest::files::write_by_rename;
 use crate::guest::profile::{Hot, MAX_DEMAND, Summary};
@@ -86,7 +87,8 @@ fn text(app: &str, file: &Path, summary: &Summary, hottest: &[Hot]) -> String {
         "the hottest functions, by samples in themselves:".to_owned(),
     ];
     lines.extend(hottest.iter().map(|Hot { function, samples: own }| {
-        format!("{:6.1} %  {function}", *own as f64 * 100.0 / *samples as f64)
+        let (part, function) = (*own as f64 * 100.0 / *samples as f64, tame(function));
+        format!("{part:6.1} %  {function}")
     }));
     lines.push("open it at https://profiler.firefox.com: it stays in your browser".to_owned());
     lines.join("\n")
@@ -98,4 +100,19 @@ fn default_name(app: &str) -> String {
     let (hour, minute, second) = now.to_hms();
     let month = u8::from(month);
     format!("{app}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_that_a_guest_gives_its_functions_do_not_move_the_cursor() {
+        let hottest = [Hot { function: "a\x1b[2J\r\u{9b}1A".to_owned(), samples: 1 }];
+        let summary = Summary { samples: 4, instances: 1, hottest: hottest.to_vec() };
+
+        let text = text("app", Path::new("app.json"), &summary, &hottest);
+
+        assert!(text.contains("  25.0 %  a [2J  1A\n"), "{text:?}");
+    }
 }

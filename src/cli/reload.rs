@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::admin_client::{Ask, Trouble};
+use super::show::paint::tame_lines;
 use super::{EXIT_CONFIG, print};
 use crate::admin::shapes::{Change, ChangeKind, Changes, Looked, Verdict};
 
@@ -48,8 +49,9 @@ fn text(looked: &Looked) -> String {
     let last = looked.last_reload.iter().filter(|_| is_of_watch);
     for reload in looked.reloads.iter().chain(last) {
         lines.extend(changes(&reload.changes));
-        lines.extend(reload.problems.iter().map(|problem| format!("problem: {problem}")));
-        lines.extend(reload.warnings.iter().map(|warning| format!("warning: {warning}")));
+        let told = |what, text| format!("{what}: {}", tame_lines(text));
+        lines.extend(reload.problems.iter().map(|problem| told("problem", problem)));
+        lines.extend(reload.warnings.iter().map(|warning| told("warning", warning)));
     }
     lines.join("\n")
 }

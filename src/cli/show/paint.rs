@@ -45,9 +45,14 @@ impl Paint {
     }
 }
 
-/// The text without what would move a terminal's cursor: some of it comes from guests' files.
+/// The text, in one line, without what a terminal would obey: guests and clients choose some of it.
 pub fn tame(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// The same of each line, where a text has several.
+pub fn tame_lines(text: &str) -> String {
+    text.split('\n').map(tame).collect::<Vec<_>>().join("\n")
 }
 
 /// The text in so many columns.
@@ -57,4 +62,16 @@ pub fn cut(text: &str, width: usize) -> String {
     }
     let kept = text.chars().take(width.saturating_sub(1));
     kept.chain((width > 0).then_some('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_several_lines_keeps_them_and_nothing_else_that_a_terminal_obeys() {
+        let text = "a.toml:3: it is \x1b[31mred\x07\n  help: \u{9b}2J";
+        assert_eq!(tame_lines(text), "a.toml:3: it is  [31mred \n  help:  2J");
+        assert_eq!(tame(text), "a.toml:3: it is  [31mred    help:  2J");
+    }
 }

@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use crate::support::certificates::Authority;
 use crate::support::server::{Server, Site, USUAL};
 
 const MORE: &str = r#"
 "*.wild.test" = { "/" = "hello", "/api" = "p3", "/api/v2" = { redirect = "/elsewhere" } }
 "safe.test" = { "/" = "p2", hsts = "1d", redirect_to_https = true }
+"members.test" = { "/" = "p2", client_ca = "ca.pem", redirect_to_https = false }
 "#;
 
 fn explained(site: &Site, url: &str) -> Value {
@@ -17,6 +19,7 @@ fn explained(site: &Site, url: &str) -> Value {
 
 fn started() -> (Site, Server) {
     let site = Site::usual();
+    site.put("ca.pem", Authority::new("ca").pem().as_bytes());
     site.write_manifest(&format!("{USUAL}{MORE}"));
     let server = site.start();
     (site, server)
@@ -47,6 +50,10 @@ fn the_host_the_prefix_and_the_app_are_told_with_the_reason() {
     let told = explained(&site, &at("safe.test", "/"));
     assert_eq!(told["answer"], "308: plain HTTP is sent to HTTPS");
     assert_eq!(told["policy"]["hsts"], "max-age=86400");
+    let told = explained(&site, &at("safe.test", "/.well-known/acme-challenge/token"));
+    assert_eq!(told["answer"], "the app p2", "an authority asks over plain HTTP");
+    let told = explained(&site, &at("members.test", "/"));
+    assert!(told["answer"].as_str().expect("text").starts_with("421: "), "{told}");
 
     let told = explained(&site, &at("helo.test", "/"));
     assert_eq!(told["answer"], "404: there is no such host");
@@ -58,6 +65,20 @@ fn the_host_the_prefix_and_the_app_are_told_with_the_reason() {
     assert!(
         told["answer"].as_str().expect("text").contains("nothing listens on port 443"),
         "{told}"
+    );
+}
+
+#[test]
+fn plain_http_is_sent_nowhere_where_https_has_no_port() {
+    let site = Site::usual();
+    let server = "[server]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"unix:https.sock\"]\n";
+    let host = "\"safe.test\" = { \"/\" = \"p2\", redirect_to_https = true }\n";
+    site.write_manifest(&format!("{server}{USUAL}{host}"));
+    let server = site.start();
+    let told = explained(&site, &format!("http://safe.test:{}/", server.http.port()));
+    assert_eq!(
+        (&told["answer"], &told["policy"]["redirect_to_https"]),
+        (&"the app p2".into(), &false.into())
     );
 }
 
