@@ -302,7 +302,9 @@ impl Running {
             Ok(status) => {
                 error!(pid, %status, unfinished, "the new process has ended, and this one does");
             }
-            Err(error) => error!(pid, %error, unfinished, "the new process is lost, and this one ends"),
+            Err(error) => {
+                error!(pid, %error, unfinished, "the new process is lost, and this one ends")
+            }
         }
     }
 

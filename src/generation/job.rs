@@ -254,9 +254,9 @@ impl Job {
         };
         match Pool::prove(blueprint).await {
             Ok(blueprint) => Ok((component, Pool::new(blueprint))),
-            Err(Failure::TimedOut) => {
-                Err(ComponentError::Passing("its start took longer than its request_timeout".into()))
-            }
+            Err(Failure::TimedOut) => Err(ComponentError::Passing(
+                "its start took longer than its request_timeout".into(),
+            )),
             Err(failure) => Err(ComponentError::Start(failure.to_string())),
         }
     }

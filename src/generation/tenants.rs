@@ -72,9 +72,8 @@ impl Tenants {
     /// one of them. What its operator has drained stays so.
     pub fn retain(&self, keep: impl Fn(&AppName) -> bool) {
         self.lock().retain(|app, tenant| keep(app) || Arc::strong_count(&tenant.memory) > 1);
-        self.lock_drains().retain(|app, drain| {
-            keep(app) || drain.is_on() || Arc::strong_count(drain) > 1
-        });
+        self.lock_drains()
+            .retain(|app, drain| keep(app) || drain.is_on() || Arc::strong_count(drain) > 1);
     }
 
     /// The apps that take no requests, as their operator has said.

@@ -108,13 +108,19 @@ mod tests {
         let theirs = Channel::from(theirs);
         let label = Label { name: "https".into(), configured: None };
         let (mut reader, writer) = io::pipe().unwrap();
-        ours.send(&Message::Take { sockets: vec![label.clone()], keys: None, drained: Vec::new() }, &[writer.as_fd()])
-            .unwrap();
+        ours.send(
+            &Message::Take { sockets: vec![label.clone()], keys: None, drained: Vec::new() },
+            &[writer.as_fd()],
+        )
+        .unwrap();
         ours.send(&Message::Yours, &[]).unwrap();
         drop(writer);
 
         let (message, mut passed) = theirs.take().unwrap().unwrap();
-        assert_eq!(message, Message::Take { sockets: vec![label], keys: None, drained: Vec::new() });
+        assert_eq!(
+            message,
+            Message::Take { sockets: vec![label], keys: None, drained: Vec::new() }
+        );
         File::from(passed.pop().unwrap()).write_all(b"through it").unwrap();
         assert!(passed.is_empty());
         let mut text = String::new();

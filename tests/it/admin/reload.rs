@@ -63,10 +63,9 @@ async fn what_was_refused_is_over_once_it_is_taken_back() {
     let broken = format!("{USUAL}\"x.test\" = \"helo\"\n");
     let changes: [(&dyn Fn(), &dyn Fn()); 2] = [
         (&|| site.write_manifest(&broken), &|| site.write_manifest(USUAL)),
-        (
-            &|| site.put("apps/hello.wasm", b"\0asm this is none"),
-            &|| site.put("apps/hello.wasm", &hello),
-        ),
+        (&|| site.put("apps/hello.wasm", b"\0asm this is none"), &|| {
+            site.put("apps/hello.wasm", &hello)
+        }),
     ];
     for (break_it, mend_it) in changes {
         break_it();
