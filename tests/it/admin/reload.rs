@@ -60,30 +60,32 @@ async fn what_was_refused_is_over_once_it_is_taken_back() {
     let site = Site::usual();
     let server = site.start();
     let hello = std::fs::read(site.path("apps/hello.wasm")).expect("the component");
-    let broken = format!("{USUAL}\"x.test\" = \"helo\"\n");
-    let changes: [(&dyn Fn(), &dyn Fn()); 2] = [
-        (&|| site.write_manifest(&broken), &|| site.write_manifest(USUAL)),
-        (&|| site.put("apps/hello.wasm", b"\0asm this is none"), &|| {
-            site.put("apps/hello.wasm", &hello)
-        }),
-    ];
-    for (break_it, mend_it) in changes {
-        break_it();
-        let (status, told) = site.tidegate(&["reload"]);
-        assert_eq!(status.code(), Some(78), "{told}");
-        let scrape = metrics::Scrape::of(&site).await;
-        assert_eq!(scrape.sum("tidegate_last_reload_successful", &[]), 0.0);
-
-        mend_it();
-        let (status, told) = site.tidegate(&["reload"]);
-        assert!(status.success(), "{told}");
-        let (_, told) = site.tidegate(&["status"]);
-        assert!(told.starts_with("nothing is wrong"), "{told}");
-        let scrape = metrics::Scrape::of(&site).await;
-        assert_eq!(scrape.sum("tidegate_last_reload_successful", &[]), 1.0);
-    }
+    site.write_manifest(&format!("{USUAL}\"x.test\" = \"helo\"\n"));
+    is_refused(&site).await;
+    site.write_manifest(USUAL);
+    is_taken_back(&site).await;
+    site.put("apps/hello.wasm", b"\0asm this is none");
+    is_refused(&site).await;
+    site.put("apps/hello.wasm", &hello);
+    is_taken_back(&site).await;
     assert_eq!(asked(&site, "/v1/version").await["pid"], server.pid());
     assert_eq!(asked(&site, "/v1/status").await["generation"], 1);
+}
+
+async fn is_refused(site: &Site) {
+    let (status, told) = site.tidegate(&["reload"]);
+    assert_eq!(status.code(), Some(78), "{told}");
+    let scrape = metrics::Scrape::of(site).await;
+    assert_eq!(scrape.sum("tidegate_last_reload_successful", &[]), 0.0);
+}
+
+async fn is_taken_back(site: &Site) {
+    let (status, told) = site.tidegate(&["reload"]);
+    assert!(status.success(), "{told}");
+    let (_, told) = site.tidegate(&["status"]);
+    assert!(told.starts_with("nothing is wrong"), "{told}");
+    let scrape = metrics::Scrape::of(site).await;
+    assert_eq!(scrape.sum("tidegate_last_reload_successful", &[]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
