@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitStatus;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -42,7 +42,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Running {
     addresses: Vec<Bound>,
     current: Arc<Current>,
-    builder: Arc<Builder>,
+    /// Who follows the files has it: its end is that of the compilations under way.
+    builder: Weak<Builder>,
     followers: Followers,
     exporting: Exporting,
     shutdown: Shutdown,
@@ -195,7 +196,7 @@ pub async fn start(
     Ok(Running {
         addresses,
         current,
-        builder,
+        builder: Arc::downgrade(&builder),
         followers,
         exporting,
         shutdown,
@@ -260,7 +261,7 @@ impl Running {
         }
         let limit = self.current.load().config.server.upgrade_timeout;
         let mut estate = self.kept.estate().map_err(Failure::Sockets)?;
-        let drained = self.builder.tenants().drained();
+        let drained = self.builder.upgrade().map_or(Vec::new(), |it| it.tenants().drained());
         estate.drained = drained.iter().map(ToString::to_string).collect();
         let successor = program.start(estate, limit).await?;
         // What the new one says counts for systemd once this has said whose word it is.

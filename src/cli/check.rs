@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{EXIT_CONFIG, EXIT_FAILURE, fail, progress, runtime};
+use super::{EXIT_CONFIG, EXIT_FAILURE, fail, print, progress, runtime};
 use crate::admin::Token;
 use crate::certificates::{Certificates, LocalCa};
 use crate::config::{Admin, Config, Problem, Problems};
@@ -29,8 +29,7 @@ pub fn check(named: Option<&Path>) -> ExitCode {
     }
     match problems(config) {
         Ok(problems) if problems.is_empty() => {
-            println!("{}: good: {apps} apps on {hosts} hosts", path.display());
-            ExitCode::SUCCESS
+            print(&format!("{}: good: {apps} apps on {hosts} hosts", path.display()))
         }
         Ok(problems) => report(problems),
         Err(error) => fail(EXIT_FAILURE, error),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{EXIT_CONFIG, EXIT_FAILURE, fail, load};
+use super::{EXIT_CONFIG, EXIT_FAILURE, fail, load, print};
 use crate::certificates::Root;
 
 /// The certificate goes to standard output, what is said of it to standard error.
@@ -28,13 +28,10 @@ pub fn trust(named: Option<&Path>, install: bool) -> ExitCode {
         };
     }
     match root.install() {
-        Ok(path) => {
-            println!(
-                "{}: this system trusts it now; programs with a store of their own, such as Firefox, do not",
-                path.display()
-            );
-            ExitCode::SUCCESS
-        }
+        Ok(path) => print(&format!(
+            "{}: this system trusts it now; programs with a store of their own, such as Firefox, do not",
+            path.display()
+        )),
         Err(error) => fail(EXIT_FAILURE, error),
     }
 }

@@ -279,6 +279,8 @@ fn config(kind: Kind) -> Config {
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_memory64(false)
+        // Memory is bounded by pages of 64 KiB.
+        .wasm_custom_page_sizes(false)
         .wasm_backtrace_max_frames(Some(MAX_FRAMES))
         // The default reads the environment, which is not ours to obey.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);

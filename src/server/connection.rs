@@ -14,6 +14,7 @@ use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::activity::{Activity, Due};
@@ -259,7 +260,8 @@ impl Front {
             service::respond(Arc::clone(&client), request)
         });
         if http2 {
-            let spawn = Spawn { shutdown: self.shutdown.clone(), activity: Arc::clone(activity) };
+            let tasks = self.shutdown.tasks().clone();
+            let spawn = Spawn(Arc::new(Streams { tasks, activity: Arc::clone(activity) }));
             drive(http2_with(&activity.limits, spawn).serve_connection(io, respond), activity).await
         } else {
             activity.reads_are_heads();
@@ -351,10 +353,14 @@ fn http2_with(limits: &Clients, spawn: Spawn) -> http2::Builder<Spawn> {
     http2
 }
 
-/// Spawns the streams of HTTP/2 connections as tasks that the shutdown waits for.
+/// Spawns the streams of an HTTP/2 connection as tasks that the shutdown waits for.
+///
+/// hyper makes a copy for each stream: of one reference, and not of what all connections share.
 #[derive(Clone)]
-pub struct Spawn {
-    shutdown: Shutdown,
+pub struct Spawn(Arc<Streams>);
+
+struct Streams {
+    tasks: TaskTracker,
     activity: Arc<Activity>,
 }
 
@@ -363,6 +369,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        drop(self.shutdown.spawn(limited(stream, Arc::clone(&self.activity))));
+        let Streams { tasks, activity } = &*self.0;
+        drop(tasks.spawn(limited(stream, Arc::clone(activity))));
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wasmtime::WasmBacktrace;
@@ -37,6 +38,9 @@ pub use summary::{Hot, Summary};
 const KEPT_RATE: NonZeroUsize = NonZeroUsize::new(1).expect("written here, not zero");
 const KEPT_BURST: NonZeroUsize = NonZeroUsize::new(10).expect("written here, not zero");
 
+/// Profiles of whole stores that wait to be written, of one app's pool.
+const MAX_WAITING: usize = 32;
+
 /// One app's profiling: which stores are sampled and where profiles go.
 pub struct Profiler {
     settings: config::Profile,
@@ -44,6 +48,8 @@ pub struct Profiler {
     generation: u64,
     stores: AtomicU64,
     writes: TaskTracker,
+    /// Places for those that wait to be written.
+    waiting: Arc<Semaphore>,
     kept: Bucket,
     /// Says how often a loss may be logged: each instance may be one.
     tally: Arc<Tally>,
@@ -59,7 +65,8 @@ impl Profiler {
         tally: Arc<Tally>,
     ) -> Arc<Self> {
         let (app, stores, kept) = (app.into(), AtomicU64::new(0), Bucket::new());
-        Arc::new(Self { settings, app, generation, stores, writes, kept, tally })
+        let waiting = Arc::new(Semaphore::new(MAX_WAITING));
+        Arc::new(Self { settings, app, generation, stores, writes, waiting, kept, tally })
     }
 
     /// A recording for the store about to be made, if it is one of those sampled. The first is.
@@ -82,10 +89,15 @@ impl Profiler {
         may
     }
 
-    /// Writes all that is known of a store, which has ended, off the async threads.
+    /// Writes all that is known of a store, which has ended, off the async threads. It is lost
+    /// where too many wait already: instances may end faster than a disk takes their profiles.
     fn write_all(self: &Arc<Self>, store: StoreId, began: Instant, samples: Samples) {
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else {
+            return self.tally.lose_profile();
+        };
         let profiler = self.clone();
         self.writes.spawn_blocking(move || {
+            let _place = place;
             let StoreId { generation, instance } = store;
             let name = format!("{}-{generation}-{instance}.json", profiler.app);
             let track = firefox::Track {

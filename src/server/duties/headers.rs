@@ -1,6 +1,6 @@
 //! Changes to headers.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::config::HeaderRules;
 
@@ -14,5 +14,44 @@ pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
     }
     for (name, value) in &rules.add {
         headers.append(name, value.clone());
+    }
+}
+
+/// The same of a request, whose client may send under another name what is changed: with `_` for
+/// `-`, which is one name to guests that make variables of headers, as CGI does (CVE-2015-0219).
+pub fn apply_to_request(rules: &HeaderRules, headers: &mut HeaderMap) {
+    let set = rules.set.iter().map(|(name, _)| name);
+    let changed: Vec<&HeaderName> = rules.remove.iter().chain(set).collect();
+    let is_twin = |name: &HeaderName| {
+        let dashed = name.as_str().replace('_', "-");
+        changed.iter().any(|changed| changed.as_str() == dashed)
+    };
+    let suspects = headers.keys().filter(|name| name.as_str().contains('_'));
+    let twins: Vec<HeaderName> = suspects.filter(|name| is_twin(name)).cloned().collect();
+    for name in twins {
+        headers.remove(name);
+    }
+    apply(rules, headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_changed_of_a_request_is_not_sent_with_underscores() {
+        let rules = HeaderRules {
+            remove: vec![HeaderName::from_static("x-role")],
+            set: vec![("x-tenant-id".parse().unwrap(), "north".parse().unwrap())],
+            add: Vec::new(),
+        };
+        let mut headers = HeaderMap::new();
+        for name in ["x_role", "x-tenant_id", "x_tenant_id", "x_other"] {
+            headers.append(HeaderName::from_static(name), "theirs".parse().unwrap());
+        }
+        apply_to_request(&rules, &mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-tenant-id", "x_other"]);
     }
 }

@@ -102,7 +102,7 @@ pub fn hand_over(duties: &Duties, user: Option<HeaderValue>, headers: &mut Heade
     if let Some(user) = user {
         headers.insert(FORWARDED_USER, user);
     }
-    headers::apply(&duties.settings.request_headers, headers);
+    headers::apply_to_request(&duties.settings.request_headers, headers);
 }
 
 /// What is done to an answer, and what has to be known of its request for that.

@@ -113,6 +113,21 @@ fn the_file_that_was_put_in_place_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_its_operator_has_drained_stays_so() {
+    let site = site("");
+    let mut upgraded = Upgraded::start(site.command());
+    let (status, told) = site.tidegate(&["drain", "p2"]);
+    assert!(status.success(), "{told}");
+
+    tokio::task::block_in_place(|| upgraded.upgrade());
+    assert!(answer(&upgraded.server, "p2.test", "/hello").await.starts_with("503"));
+    assert_eq!(answer(&upgraded.server, "p3.test", "/hello").await, "200 hello world");
+    let (status, told) = site.tidegate(&["drain", "--undo", "p2"]);
+    assert!(status.success(), "{told}");
+    assert_eq!(answer(&upgraded.server, "p2.test", "/hello").await, "200 hello world");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_come_are_bound_and_those_that_go_are_closed() {
     let site = site("");
     let mut upgraded = Upgraded::start(site.command());
