@@ -8,6 +8,9 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::Host;
 
+/// Below this path an authority asks for a token of http-01 (RFC 8555, 8.3), over plain HTTP.
+pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
+
 /// Proofs on offer at a time.
 pub const OFFERS_MAX: usize = 64;
 

@@ -7,15 +7,13 @@ use super::answer::{Failure, Outcome, json};
 use super::router::Call;
 use super::shapes::{Explained, ExplainedApp, ExplainedHost, ExplainedPolicy, ExplainedRoute};
 use super::status::{certificate_of, listener_of};
+use crate::challenges::WELL_KNOWN;
 use crate::config::{Duties, Host, HostPattern, Paths, Target};
 use crate::generation::Generation;
 use crate::server::{Bound, Scheme};
 
 /// Hosts that are told where there is no such host.
 const NEAR_MAX: usize = 3;
-
-/// Below this path an authority looks for proof that a host is ours: it is not sent to HTTPS.
-const ACME: &str = "/.well-known/acme-challenge/";
 
 /// What is said of a client's certificate where there is no answer without one.
 const REQUIRED: &str = "required";
@@ -140,7 +138,7 @@ impl Asked {
     }
 
     fn is_sent_to_https(&self, policy: &ExplainedPolicy) -> bool {
-        self.is_plain() && policy.redirect_to_https && !self.path.starts_with(ACME)
+        self.is_plain() && policy.redirect_to_https && !self.path.starts_with(WELL_KNOWN)
     }
 
     fn is_plain(&self) -> bool {

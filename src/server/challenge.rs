@@ -11,11 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig};
 
-use crate::challenges::Challenges;
+use crate::challenges::{Challenges, WELL_KNOWN};
 use crate::config::Host;
-
-/// Below this path http-01 asks for a token.
-const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 
 /// What a handshake of tls-alpn-01 speaks, and nothing beside it.
 const ACME_TLS: &[u8] = b"acme-tls/1";

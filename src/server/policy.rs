@@ -7,14 +7,12 @@ use super::bind::Scheme;
 use super::connection::Client;
 use super::forwarded::Sender;
 use super::response::Refusal;
+use crate::challenges::WELL_KNOWN;
 use crate::config::{Host, Policy};
 use crate::generation::Generation;
 
 /// Who the client is, for the guest (RFC 9440).
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
-
-/// Below this path an authority looks for proof that a host is ours, over plain HTTP.
-const ACME: &str = "/.well-known/acme-challenge/";
 
 /// Whether `host`, which has this policy, takes a request over this connection; and as whose.
 pub fn admit(
@@ -28,7 +26,7 @@ pub fn admit(
     if sender.scheme == Scheme::Http
         && let Some(port) = client.https_port
         && generation.goes_to_https(host)
-        && !target.path().starts_with(ACME)
+        && !target.path().starts_with(WELL_KNOWN)
     {
         return Err(Refusal::Insecure(over_https(host, port, target)?));
     }

@@ -300,11 +300,16 @@ fn is_not_for_guests(name: &HeaderName, value: &HeaderValue) -> bool {
         "expect" => true,
         other => {
             is_for_us_to_say(other)
-                // One name to guests that make variables of headers, as CGI does (CVE-2015-0219).
-                || other.contains('_') && is_for_us_to_say(&other.replace('_', "-"))
+                || dashed(other).is_some_and(|twin| is_for_us_to_say(&twin))
                 || is_of_connection(name, value)
         }
     }
+}
+
+/// A header's name with `-` for each `_`, where it has one: the two are one name to guests that
+/// make variables of headers, as CGI does (CVE-2015-0219).
+pub fn dashed(name: &str) -> Option<String> {
+    name.contains('_').then(|| name.replace('_', "-"))
 }
 
 /// Whether the header tells who sent a request, and how.

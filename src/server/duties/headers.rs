@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName};
 
 use crate::config::HeaderRules;
+use crate::server::request::dashed;
 
 /// Makes the changes: what is removed first may be set then, and what is set may be added to.
 pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
@@ -17,17 +18,15 @@ pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
     }
 }
 
-/// The same of a request, whose client may send under another name what is changed: with `_` for
-/// `-`, which is one name to guests that make variables of headers, as CGI does (CVE-2015-0219).
+/// The same of a request, whose client may send what is changed under a name that means the same
+/// to its guest, see [`dashed`].
 pub fn apply_to_request(rules: &HeaderRules, headers: &mut HeaderMap) {
     let set = rules.set.iter().map(|(name, _)| name);
     let changed: Vec<&HeaderName> = rules.remove.iter().chain(set).collect();
     let is_twin = |name: &HeaderName| {
-        let dashed = name.as_str().replace('_', "-");
-        changed.iter().any(|changed| changed.as_str() == dashed)
+        dashed(name.as_str()).is_some_and(|twin| changed.iter().any(|name| name.as_str() == twin))
     };
-    let suspects = headers.keys().filter(|name| name.as_str().contains('_'));
-    let twins: Vec<HeaderName> = suspects.filter(|name| is_twin(name)).cloned().collect();
+    let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
     for name in twins {
         headers.remove(name);
     }
